@@ -1,0 +1,2 @@
+//! Mayfly runs GitLab CI jobs on AWS with nothing left on.
+
