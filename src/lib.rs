@@ -1,2 +1,4 @@
 //! Mayfly runs GitLab CI jobs on AWS with nothing left on.
 
+pub mod gitlab;
+pub mod telemetry;

@@ -1,0 +1,112 @@
+//! Reads webhook bodies: what a hook tells us is only a hint, so only the few fields behind the hint are read.
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// What a genuine hook hints at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A job may wait.
+    Pending {
+        /// The job, when a Job Hook names it.
+        job: Option<u64>,
+    },
+    /// Some runner has claimed a job.
+    Running {
+        /// The job.
+        job: u64,
+        /// GitLab's id of the runner that has it.
+        runner: Option<u64>,
+    },
+    /// A job has ended.
+    Finished {
+        /// The job.
+        job: u64,
+    },
+    /// Nothing for us.
+    Uninteresting,
+}
+
+/// Why a hook's body could not be read.
+#[derive(Debug, Error)]
+pub enum HookError {
+    /// Not JSON, or no standard payload: a custom template can do that.
+    #[error("not a standard GitLab payload; remove the custom webhook template")]
+    Unreadable(#[source] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Body {
+    object_kind: String,
+    build_id: Option<u64>,
+    build_status: Option<String>,
+    runner: Option<Runner>,
+    object_attributes: Option<Attributes>,
+}
+
+#[derive(Deserialize)]
+struct Runner {
+    id: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Attributes {
+    status: Option<String>,
+}
+
+/// Reads a Job Hook or Pipeline Hook (gitlab-protocol.md §1.6, §1.7); every other event is uninteresting.
+///
+/// # Errors
+/// When the body of such an event is no standard payload.
+pub fn read_hook(event: Option<&str>, body: &[u8]) -> Result<Hook, HookError> {
+    if !matches!(event, Some("Job Hook" | "Pipeline Hook" | "System Hook") | None) {
+        return Ok(Hook::Uninteresting);
+    }
+    let body: Body = serde_json::from_slice(body).map_err(HookError::Unreadable)?;
+    Ok(match body.object_kind.as_str() {
+        "build" => job_hook(body),
+        "pipeline" => match body.object_attributes.and_then(|a| a.status).as_deref() {
+            Some("pending" | "running") => Hook::Pending { job: None },
+            _ => Hook::Uninteresting,
+        },
+        _ => Hook::Uninteresting,
+    })
+}
+
+fn job_hook(body: Body) -> Hook {
+    let (Some(job), Some(status)) = (body.build_id, body.build_status) else { return Hook::Uninteresting };
+    match status.as_str() {
+        "pending" => Hook::Pending { job: Some(job) },
+        "running" => Hook::Running { job, runner: body.runner.and_then(|r| r.id) },
+        "success" | "failed" | "canceled" => Hook::Finished { job },
+        _ => Hook::Uninteresting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_is_read_for_its_hint_only() {
+        let job = |status: &str| {
+            format!(r#"{{"object_kind":"build","build_id":5,"build_status":"{status}","runner":{{"id":3}}}}"#)
+        };
+        let pipeline =
+            |status: &str| format!(r#"{{"object_kind":"pipeline","object_attributes":{{"status":"{status}"}}}}"#);
+        for (event, body, hook) in [
+            ("Job Hook", job("pending"), Hook::Pending { job: Some(5) }),
+            ("Job Hook", job("running"), Hook::Running { job: 5, runner: Some(3) }),
+            ("Job Hook", job("success"), Hook::Finished { job: 5 }),
+            ("Job Hook", job("canceled"), Hook::Finished { job: 5 }),
+            ("Job Hook", job("created"), Hook::Uninteresting),
+            ("Pipeline Hook", pipeline("running"), Hook::Pending { job: None }),
+            ("Pipeline Hook", pipeline("success"), Hook::Uninteresting),
+            ("Push Hook", "not even JSON".into(), Hook::Uninteresting),
+        ] {
+            assert_eq!(read_hook(Some(event), body.as_bytes()).unwrap(), hook, "{event} {body}");
+        }
+        assert!(read_hook(Some("Job Hook"), b"{\"mine\": 1}").is_err());
+        assert!(read_hook(Some("Job Hook"), b"hello").is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! Owns the variables that a runner adds to a job, in GitLab Runner's order (runner-behaviour.md §3.7).
+
+use secrecy::ExposeSecret;
+use url::Url;
+
+use super::{Job, Variable, Variables};
+
+/// Feature flags of GitLab Runner 19.4 that are on unless somebody says otherwise (runner-behaviour.md §12).
+const FLAGS_ON: [&str; 6] = [
+    "FF_ENABLE_JOB_INPUTS_INTERPOLATION",
+    "FF_MASK_ALL_DEFAULT_TOKENS",
+    "FF_TIMESTAMPS",
+    "FF_USE_DIRECT_DOWNLOAD",
+    "FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY",
+    "FF_USE_GITALY_CORRELATION_ID",
+];
+
+/// Where a job is built, and by whom.
+#[derive(Clone, Debug, Default)]
+pub struct BuildPlace {
+    /// The volume for all projects: `/builds` in a task.
+    pub builds_dir: String,
+    /// The runner's short token.
+    pub short_token: String,
+}
+
+/// The directory that a job is built in: `<builds_dir>/<namespace>/<project>`.
+///
+/// The path comes from the clone URL, which GitLab makes; parts that could lead elsewhere are left out.
+pub fn project_directory(job: &Job, builds_dir: &str) -> String {
+    let url = Url::parse(job.git.repo_url.expose_secret()).ok();
+    let path = url.as_ref().map(Url::path).unwrap_or_default().trim_end_matches('/').trim_end_matches(".git");
+    let safe = |part: &&str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(is_path_byte);
+    let parts: Vec<&str> = path.split('/').filter(safe).collect();
+    let parts = if parts.is_empty() { format!("project-{}", job.info.project_id) } else { parts.join("/") };
+    format!("{}/{parts}", builds_dir.trim_end_matches('/'))
+}
+
+/// All variables of `job` as they are looked up: the runner's, the job's, and those that a job cannot replace.
+pub fn job_variables(job: &Job, place: &BuildPlace) -> Variables {
+    let directory = project_directory(job, &place.builds_dir);
+    let timeout = job.runner.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+    let mut all = Variables::default();
+    let mut add = |key: &str, value: &str| all.push(Variable::public(key, value));
+
+    for flag in FLAGS_ON {
+        add(flag, "true");
+    }
+    if let Some(image) = &job.image {
+        add("CI_JOB_IMAGE", &job.variables.expand(&image.name));
+    }
+    add("CI_RUNNER_SHORT_TOKEN", &place.short_token);
+    add("CI_BUILDS_DIR", &place.builds_dir);
+    add("CI_PROJECT_DIR", &directory);
+    add("CI_CONCURRENT_ID", "0");
+    add("CI_CONCURRENT_PROJECT_ID", "0");
+    add("CI_SERVER", "yes");
+    add("CI_JOB_STATUS", "running");
+    add("CI_JOB_TIMEOUT", &timeout.to_string());
+
+    for variable in job.variables.iter() {
+        all.push(variable.clone());
+    }
+
+    let mut add = |key: &str, value: &str| all.push(Variable::public(key, value));
+    add("CI_DISPOSABLE_ENVIRONMENT", "true");
+    add("CI_RUNNER_VERSION", env!("CARGO_PKG_VERSION"));
+    add("CI_RUNNER_REVISION", "mayfly");
+    add("CI_RUNNER_EXECUTABLE_ARCH", executable_arch());
+    add("RUNNER_TEMP_PROJECT_DIR", &format!("{directory}.tmp"));
+    all
+}
+
+/// The timeout of a job whose claim names none (runner-behaviour.md §1.1).
+pub(crate) const DEFAULT_TIMEOUT_SECONDS: u64 = 7200;
+
+fn executable_arch() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" }
+}
+
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(repo_url: &str) -> Job {
+        let body = serde_json::json!({
+            "id": 1, "token": "t", "git_info": {"repo_url": repo_url}, "job_info": {"project_id": 9},
+            "variables": [{"key": "CI_PROJECT_DIR", "value": "/mine"}, {"key": "CI_RUNNER_VERSION", "value": "mine"}],
+        });
+        Job::read(body.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_project_lies_below_the_builds_directory_whatever_its_url_says() {
+        for (url, expected) in [
+            ("https://gitlab-ci-token:x@gitlab.test/group/sub/app.git", "/builds/group/sub/app"),
+            ("https://gitlab.test/../../etc/passwd.git", "/builds/etc/passwd"),
+            ("https://gitlab.test/a/b;c/.git", "/builds/a"),
+            ("no url", "/builds/project-9"),
+        ] {
+            assert_eq!(project_directory(&job(url), "/builds"), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_job_can_replace_the_first_variables_and_not_the_last() {
+        let place = BuildPlace { builds_dir: "/builds".into(), short_token: "abc".into() };
+        let all = job_variables(&job("https://gitlab.test/g/p.git"), &place);
+        assert_eq!(all.get("CI_PROJECT_DIR"), Some("/mine"));
+        assert_eq!(all.get("CI_RUNNER_VERSION"), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(all.get("RUNNER_TEMP_PROJECT_DIR"), Some("/builds/g/p.tmp"));
+    }
+}
