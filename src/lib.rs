@@ -1,4 +1,6 @@
 //! Mayfly runs GitLab CI jobs on AWS with nothing left on.
 
+pub mod config;
 pub mod gitlab;
+pub mod plan;
 pub mod telemetry;

@@ -1,0 +1,316 @@
+//! Owns the fleet configuration: one TOML document that says which runners there are and what their jobs may use.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use url::Url;
+
+/// The environment variable that names the fleet configuration: a path or an `s3://bucket/key` URL.
+pub const FLEET_VARIABLE: &str = "MAYFLY_FLEET";
+
+/// The whole document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// `r_` and 12 characters: one per deployment, for all its runners.
+    pub system_id: String,
+    /// The AWS region that tasks run in; decides the price table.
+    pub region: String,
+    /// What our own names in AWS begin with.
+    #[serde(default = "default_prefix")]
+    pub prefix: String,
+    /// Where tasks run.
+    pub tasks: Tasks,
+    /// The broker and the agent that it hands out.
+    pub broker: Broker,
+    /// The ledger's bucket.
+    pub ledger: Bucket,
+    /// The cache's bucket and layout.
+    pub cache: Cache,
+    /// Images of our containers, and of jobs that name none.
+    #[serde(default)]
+    pub images: Images,
+    /// Sizes of jobs that ask for none, and the most that a job may ask for; runners can replace both.
+    #[serde(default)]
+    pub size: SizeLimits,
+    /// 1 to 20 runners.
+    pub runners: Vec<Runner>,
+}
+
+/// Where tasks run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tasks {
+    /// The ECS cluster's name.
+    pub cluster: String,
+    /// Subnets of the tasks.
+    pub subnets: Vec<String>,
+    /// Security groups of the tasks: no ingress needed.
+    #[serde(default)]
+    pub security_groups: Vec<String>,
+    /// Tasks in public subnets need an address of their own to reach GitLab.
+    #[serde(default = "yes")]
+    pub assign_public_ip: bool,
+    /// The role that pulls images and reads the launch key; never seen by a job.
+    pub execution_role: String,
+    /// The secret with the launch key, as ECS reads it (`valueFrom`).
+    pub launch_key: String,
+    /// The CloudWatch log group of the helper and build containers' own output; none without it.
+    #[serde(default)]
+    pub log_group: Option<String>,
+}
+
+/// The broker and the agent that it hands out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// Its URL as tasks reach it.
+    pub url: Url,
+    /// The bucket with `agents/<sha256>`.
+    pub agents_bucket: String,
+    /// The agent's SHA-256 in hex, by architecture: `amd64`, `arm64`.
+    pub agents: BTreeMap<String, String>,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bucket {
+    /// Its name.
+    pub bucket: String,
+}
+
+/// The cache's bucket and layout, with GitLab Runner's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Its name.
+    pub bucket: String,
+    /// What all keys begin with.
+    #[serde(default)]
+    pub path: String,
+    /// All runners share one cache: the runner's short token is not in the keys.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+/// Images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Images {
+    /// The helper container's on amd64: git, git-lfs, wget and sh.
+    pub helper: String,
+    /// The same on arm64.
+    pub helper_arm64: String,
+    /// For jobs that name none; without it such a job fails.
+    pub default: Option<String>,
+    /// Who may pull from which private registry.
+    pub registries: Vec<Registry>,
+}
+
+/// A private registry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// Its host, as image names begin: `registry.gitlab.com`.
+    pub host: String,
+    /// The Secrets Manager secret with `username` and `password`.
+    pub credentials: String,
+    /// The ids of the projects that may use it.
+    pub projects: Vec<u64>,
+}
+
+/// Sizes, in the users' words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SizeLimits {
+    /// vCPUs of a job that asks for nothing.
+    pub cpu: Option<String>,
+    /// Memory of a job that asks for nothing.
+    pub memory: Option<String>,
+    /// Disk of a job that asks for none.
+    pub disk: Option<String>,
+    /// `amd64` or `arm64`.
+    pub arch: Option<String>,
+    /// Spot unless the job says otherwise.
+    pub spot: Option<bool>,
+    /// The most vCPUs.
+    pub max_cpu: Option<String>,
+    /// The most memory.
+    pub max_memory: Option<String>,
+    /// The most disk.
+    pub max_disk: Option<String>,
+}
+
+/// One runner of a GitLab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runner {
+    /// Unique in the fleet; people read it in the trace.
+    pub name: String,
+    /// Its GitLab.
+    pub url: Url,
+    /// GitLab's id of the runner, if known: lets a hook tell a claim that was lost.
+    #[serde(default)]
+    pub id: Option<u64>,
+    /// The secret that holds its token.
+    pub token: String,
+    /// How many jobs it may have at once; unlimited without it.
+    #[serde(default)]
+    pub limit: Option<u32>,
+    /// Only for the trace: GitLab itself keeps unprotected refs away from a protected runner.
+    #[serde(default)]
+    pub protected: bool,
+    /// Replaces the fleet's sizes, entry by entry.
+    #[serde(default)]
+    pub size: SizeLimits,
+}
+
+/// Why a fleet configuration is refused.
+#[derive(Debug, Error)]
+pub enum FleetError {
+    /// No TOML, or not of this shape.
+    #[error("the fleet configuration cannot be read")]
+    Unreadable(#[from] toml::de::Error),
+    /// It says something impossible.
+    #[error("the fleet configuration is wrong: {0}")]
+    Wrong(String),
+}
+
+impl Fleet {
+    /// Reads and checks the document.
+    ///
+    /// # Errors
+    /// See [`FleetError`].
+    pub fn read(text: &str) -> Result<Fleet, FleetError> {
+        let fleet: Fleet = toml::from_str(text)?;
+        fleet.check().map_err(FleetError::Wrong)?;
+        Ok(fleet)
+    }
+
+    /// The runner called `name`.
+    pub fn runner(&self, name: &str) -> Option<&Runner> {
+        self.runners.iter().find(|runner| runner.name == name)
+    }
+
+    /// The sizes that hold for `runner`.
+    pub fn size_for(&self, runner: &Runner) -> SizeLimits {
+        let (own, all) = (&runner.size, &self.size);
+        let first = |own: &Option<String>, all: &Option<String>| own.clone().or_else(|| all.clone());
+        SizeLimits {
+            cpu: first(&own.cpu, &all.cpu),
+            memory: first(&own.memory, &all.memory),
+            disk: first(&own.disk, &all.disk),
+            arch: first(&own.arch, &all.arch),
+            spot: own.spot.or(all.spot),
+            max_cpu: first(&own.max_cpu, &all.max_cpu),
+            max_memory: first(&own.max_memory, &all.max_memory),
+            max_disk: first(&own.max_disk, &all.max_disk),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(1..=20).contains(&self.runners.len()) {
+            return Err(format!("1 to 20 runners, not {}", self.runners.len()));
+        }
+        for (i, runner) in self.runners.iter().enumerate() {
+            if runner.name.trim().is_empty() || self.runners[..i].iter().any(|other| other.name == runner.name) {
+                return Err(format!("each runner needs a name of its own; look at `{}`", runner.name));
+            }
+            if !matches!(runner.url.scheme(), "http" | "https") || runner.url.host_str().is_none() {
+                return Err(format!("`url` of runner `{}` is no http or https URL", runner.name));
+            }
+        }
+        let id = self.system_id.strip_prefix("r_").unwrap_or_default();
+        if id.len() != 12 || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err("`system_id` is `r_` and 12 letters or digits".into());
+        }
+        if self.tasks.subnets.is_empty() {
+            return Err("`tasks.subnets` names no subnet".into());
+        }
+        for (arch, sha256) in &self.broker.agents {
+            if !matches!(arch.as_str(), "amd64" | "arm64") || sha256.len() != 64 || hex::decode(sha256).is_err() {
+                return Err(format!("`broker.agents.{arch}` is no SHA-256 of an amd64 or arm64 agent"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Images {
+            helper: "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-latest".into(),
+            helper_arm64: "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:arm64-latest".into(),
+            default: None,
+            registries: Vec::new(),
+        }
+    }
+}
+
+fn default_prefix() -> String {
+    "mayfly".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = r#"
+        system_id = "r_0123456789ab"
+        region = "us-east-1"
+        [tasks]
+        cluster = "mayfly"
+        subnets = ["subnet-1"]
+        execution_role = "arn:aws:iam::1:role/x"
+        launch_key = "arn:aws:secretsmanager:us-east-1:1:secret:launch"
+        [broker]
+        url = "https://broker.test"
+        agents_bucket = "agents"
+        [broker.agents]
+        [ledger]
+        bucket = "ledger"
+        [cache]
+        bucket = "cache"
+        [[runners]]
+        name = "one"
+        url = "https://gitlab.test"
+        token = "arn:token"
+    "#;
+
+    #[test]
+    fn the_smallest_configuration_is_read() {
+        let fleet = Fleet::read(SMALLEST).unwrap();
+        assert!(fleet.tasks.assign_public_ip);
+        assert_eq!(fleet.prefix, "mayfly");
+        assert_eq!(fleet.size_for(&fleet.runners[0]), SizeLimits::default());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        for (from, to, said) in [
+            ("r_0123456789ab", "r_short", "system_id"),
+            ("[\"subnet-1\"]", "[]", "subnets"),
+            ("https://gitlab.test", "ftp://gitlab.test", "`one`"),
+            ("[broker.agents]", "[broker.agents]\nmips = \"00\"", "broker.agents.mips"),
+            ("region =", "regoin =", "regoin"),
+        ] {
+            let error = anyhow::Error::from(Fleet::read(&SMALLEST.replace(from, to)).unwrap_err());
+            assert!(format!("{error:#}").contains(said), "{to}: {error:#}");
+        }
+    }
+
+    #[test]
+    fn a_runner_replaces_the_sizes_that_it_names() {
+        let text = format!("{SMALLEST}\n[runners.size]\ncpu = \"2\"")
+            .replace("[ledger]", "[size]\ncpu = \"1\"\nmemory = \"4g\"\n[ledger]");
+        let fleet = Fleet::read(&text).unwrap();
+        let size = fleet.size_for(&fleet.runners[0]);
+        assert_eq!((size.cpu.as_deref(), size.memory.as_deref()), (Some("2"), Some("4g")));
+    }
+}

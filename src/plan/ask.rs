@@ -1,0 +1,344 @@
+//! Owns what a job asks for: labels, then variables, which win; nothing asked means the fleet's default.
+
+use thiserror::Error;
+
+use crate::config::SizeLimits;
+use crate::gitlab::{Service, Variable, Variables};
+
+use super::labels::{LabelError, Labels};
+use super::quantity::{Mib, Millicpu, QuantityError};
+use super::{Arch, TaskSize, smallest_size};
+
+/// A size that a job gets, and the words that explain it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Legal, and at least what was asked.
+    pub size: TaskSize,
+    /// GiB of disk above the 20 that every task has; `None` for these.
+    pub disk_gib: Option<u32>,
+    /// The processor.
+    pub arch: Arch,
+    /// Spot capacity in the first attempt.
+    pub spot: bool,
+    /// Memory that each service was given by Kubernetes variables.
+    pub service_memory: Option<Mib>,
+    /// Where the figures come from, for example `tags cpu-4`.
+    pub why: String,
+}
+
+/// Why a job's size is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AskError {
+    /// Two tags.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// A variable that is no quantity.
+    #[error("variable `{variable}`: {source}")]
+    Quantity {
+        /// Its name.
+        variable: String,
+        /// What is wrong.
+        source: QuantityError,
+    },
+    /// A variable with another word than it may have.
+    #[error("variable `{variable}` must be {allowed}")]
+    Word {
+        /// Its name.
+        variable: String,
+        /// The words.
+        allowed: &'static str,
+    },
+    /// More than this runner gives.
+    #[error(
+        "the job asks for {asked}, and this runner gives at most {most}: ask for less, or raise `{setting}` in the fleet configuration"
+    )]
+    OverCeiling {
+        /// What was asked.
+        asked: String,
+        /// The ceiling.
+        most: String,
+        /// Where the ceiling stands.
+        setting: &'static str,
+    },
+    /// More than Fargate has.
+    #[error("no Fargate task has {asked}: the largest is 32 vCPU with 244 GB, and 200 GB of disk")]
+    TooLarge {
+        /// What was asked.
+        asked: String,
+    },
+    /// The fleet configuration itself.
+    #[error("the fleet configuration says `{setting}`: {source}")]
+    Fleet {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong.
+        source: QuantityError,
+    },
+}
+
+/// What a job without a size gets.
+const DEFAULT_CPU: Millicpu = Millicpu(1000);
+const DEFAULT_MEMORY: Mib = Mib(2048);
+
+/// Decides a job's size from its labels and variables, within `limits`.
+///
+/// # Errors
+/// See [`AskError`]: each is a sentence for the job's log.
+pub fn ask(labels: &Labels, variables: &Variables, services: &[Service], limits: &SizeLimits) -> Result<Ask, AskError> {
+    let cpu = first([
+        variable(variables, "MAYFLY_CPU", Millicpu::read)?,
+        kubernetes(variables, services, "CPU", |t| Millicpu::read_kubernetes(t).map(|m| m.0))?
+            .map(|(s, m)| (s, Millicpu(m))),
+        labels.cpu.map(|cpu| (format!("tag cpu-{}", cpu.0 as f64 / 1000.0), cpu)),
+    ]);
+    let memory = first([
+        variable(variables, "MAYFLY_MEMORY", Mib::read)?,
+        kubernetes(variables, services, "MEMORY", |t| Mib::read_kubernetes(t).map(|m| m.0))?.map(|(s, m)| (s, Mib(m))),
+        labels.memory.map(|memory| (tag("mem", memory), memory)),
+    ]);
+    let disk = first([
+        variable(variables, "MAYFLY_DISK", Mib::read)?,
+        labels.disk.map(|disk| (tag("disk", disk), disk)),
+        setting("size.disk", limits.disk.as_deref(), Mib::read)?.map(|disk| ("default disk".to_owned(), disk)),
+    ]);
+
+    let nothing_asked = cpu.is_none() && memory.is_none();
+    let why = explain(cpu.as_ref().map(|c| c.0.as_str()), memory.as_ref().map(|m| m.0.as_str()));
+    let (mut cpu, mut memory) = (cpu.map(|c| c.1), memory.map(|m| m.1));
+    if nothing_asked {
+        cpu = Some(setting("size.cpu", limits.cpu.as_deref(), Millicpu::read)?.unwrap_or(DEFAULT_CPU));
+        memory = Some(setting("size.memory", limits.memory.as_deref(), Mib::read)?.unwrap_or(DEFAULT_MEMORY));
+    }
+
+    let size = smallest_size(cpu, memory).ok_or_else(|| AskError::TooLarge { asked: asked(cpu, memory) })?;
+    check_ceilings(size, cpu, memory, limits)?;
+    Ok(Ask {
+        size,
+        disk_gib: disk_gib(disk.map(|d| d.1), limits)?,
+        arch: arch(labels, variables, limits)?,
+        spot: spot(labels, variables, limits)?,
+        service_memory: service_figure(variables, None, "MEMORY", Mib::read_kubernetes)?.map(|(_, memory)| memory),
+        why,
+    })
+}
+
+fn check_ceilings(
+    size: TaskSize,
+    cpu: Option<Millicpu>,
+    memory: Option<Mib>,
+    limits: &SizeLimits,
+) -> Result<(), AskError> {
+    if let Some(most) = setting("size.max_cpu", limits.max_cpu.as_deref(), Millicpu::read)?
+        && u64::from(size.cpu_units) > most.cpu_units()
+    {
+        let asked = format!("{} (the smallest that has {})", size, asked(cpu, memory));
+        return Err(AskError::OverCeiling { asked, most: most.to_string(), setting: "size.max_cpu" });
+    }
+    if let Some(most) = setting("size.max_memory", limits.max_memory.as_deref(), Mib::read)?
+        && u64::from(size.memory_mib) > most.0
+    {
+        let asked = format!("{} (the smallest that has {})", size, asked(cpu, memory));
+        return Err(AskError::OverCeiling { asked, most: most.to_string(), setting: "size.max_memory" });
+    }
+    Ok(())
+}
+
+/// Every task has 20 GiB; only 21 to 200 can be asked for (aws.md §1.2).
+fn disk_gib(disk: Option<Mib>, limits: &SizeLimits) -> Result<Option<u32>, AskError> {
+    let Some(disk) = disk else { return Ok(None) };
+    if let Some(most) = setting("size.max_disk", limits.max_disk.as_deref(), Mib::read)?
+        && disk > most
+    {
+        let (asked, most) = (format!("{disk} of disk"), most.to_string());
+        return Err(AskError::OverCeiling { asked, most, setting: "size.max_disk" });
+    }
+    match disk.0.div_ceil(1024) {
+        0..=20 => Ok(None),
+        gib @ 21..=200 => Ok(u32::try_from(gib).ok()),
+        _ => Err(AskError::TooLarge { asked: format!("{disk} of disk") }),
+    }
+}
+
+fn arch(labels: &Labels, variables: &Variables, limits: &SizeLimits) -> Result<Arch, AskError> {
+    if let Some(word) = variables.get("MAYFLY_ARCH") {
+        let wrong = || AskError::Word { variable: "MAYFLY_ARCH".into(), allowed: "`amd64` or `arm64`" };
+        return Arch::read(word).ok_or_else(wrong);
+    }
+    Ok(labels.arch.or_else(|| limits.arch.as_deref().and_then(Arch::read)).unwrap_or_default())
+}
+
+fn spot(labels: &Labels, variables: &Variables, limits: &SizeLimits) -> Result<bool, AskError> {
+    match variables.get("MAYFLY_SPOT") {
+        Some("true" | "1" | "yes") => Ok(true),
+        Some("false" | "0" | "no") => Ok(false),
+        Some(_) => Err(AskError::Word { variable: "MAYFLY_SPOT".into(), allowed: "`true` or `false`" }),
+        None => Ok(labels.spot.or(limits.spot).unwrap_or(false)),
+    }
+}
+
+/// What a pod with these variables would ask for: the larger of request and limit, build + helper + services.
+fn kubernetes(
+    variables: &Variables,
+    services: &[Service],
+    what: &str,
+    read: impl Fn(&str) -> Result<u64, QuantityError>,
+) -> Result<Option<(String, u64)>, AskError> {
+    let mut total = 0;
+    let mut source = None;
+    for container in ["", "HELPER_"] {
+        if let Some((name, amount)) = larger(variables, container, what, &read)? {
+            total += amount;
+            source.get_or_insert(name);
+        }
+    }
+    for service in services {
+        if let Some((name, amount)) = service_figure(variables, Some(&service.variables), what, &read)? {
+            total += amount;
+            source.get_or_insert(name);
+        }
+    }
+    Ok(source.map(|name| (name, total)))
+}
+
+fn service_figure<T: Ord>(
+    variables: &Variables,
+    own: Option<&[Variable]>,
+    what: &str,
+    read: impl Fn(&str) -> Result<T, QuantityError>,
+) -> Result<Option<(String, T)>, AskError> {
+    let own: Variables = own.unwrap_or_default().iter().cloned().collect();
+    match larger(&own, "SERVICE_", what, &read)? {
+        Some(figure) => Ok(Some(figure)),
+        None => larger(variables, "SERVICE_", what, &read),
+    }
+}
+
+fn larger<T: Ord>(
+    variables: &Variables,
+    container: &str,
+    what: &str,
+    read: &impl Fn(&str) -> Result<T, QuantityError>,
+) -> Result<Option<(String, T)>, AskError> {
+    let request = variable(variables, &format!("KUBERNETES_{container}{what}_REQUEST"), read)?;
+    let limit = variable(variables, &format!("KUBERNETES_{container}{what}_LIMIT"), read)?;
+    Ok(match (request, limit) {
+        (Some(request), Some(limit)) => Some(if limit.1 >= request.1 { limit } else { request }),
+        (request, limit) => limit.or(request),
+    })
+}
+
+fn variable<T>(
+    variables: &Variables,
+    name: &str,
+    read: impl Fn(&str) -> Result<T, QuantityError>,
+) -> Result<Option<(String, T)>, AskError> {
+    let Some(text) = variables.get(name).map(|text| variables.expand(text)).filter(|t| !t.trim().is_empty()) else {
+        return Ok(None);
+    };
+    match read(&text) {
+        Ok(value) => Ok(Some((format!("variable {name}"), value))),
+        Err(source) => Err(AskError::Quantity { variable: name.to_owned(), source }),
+    }
+}
+
+fn setting<T>(
+    name: &'static str,
+    text: Option<&str>,
+    read: impl Fn(&str) -> Result<T, QuantityError>,
+) -> Result<Option<T>, AskError> {
+    text.map(read).transpose().map_err(|source| AskError::Fleet { setting: name, source })
+}
+
+fn first<T, const N: usize>(sources: [Option<(String, T)>; N]) -> Option<(String, T)> {
+    sources.into_iter().flatten().next()
+}
+
+fn tag(kind: &str, Mib(mib): Mib) -> String {
+    if mib.is_multiple_of(1024) { format!("tag {kind}-{}g", mib / 1024) } else { format!("tag {kind}-{mib}m") }
+}
+
+fn asked(cpu: Option<Millicpu>, memory: Option<Mib>) -> String {
+    match (cpu, memory) {
+        (Some(cpu), Some(memory)) => format!("{cpu} and {memory}"),
+        (Some(cpu), None) => cpu.to_string(),
+        (None, Some(memory)) => memory.to_string(),
+        (None, None) => "nothing".into(),
+    }
+}
+
+fn explain(cpu: Option<&str>, memory: Option<&str>) -> String {
+    match (cpu, memory) {
+        (None, None) => "the default: no `cpu-` or `mem-` tag".into(),
+        (Some(cpu), None) => format!("{cpu}, and the least memory that goes with it"),
+        (None, Some(memory)) => format!("{memory}, and the least CPU that goes with it"),
+        (Some(cpu), Some(memory)) if cpu == memory => cpu.into(),
+        (Some(cpu), Some(memory)) => format!("{cpu}, {memory}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        pairs.iter().map(|(key, value)| Variable::public(key, *value)).collect()
+    }
+
+    fn limits() -> SizeLimits {
+        SizeLimits { max_cpu: Some("8".into()), max_memory: Some("32g".into()), ..SizeLimits::default() }
+    }
+
+    #[test]
+    fn variables_win_over_labels_and_labels_over_the_default() {
+        for (tags, pairs, expected) in [
+            (&[][..], &[][..], (1024, 2048)),
+            (&["cpu-4"], &[], (4096, 8192)),
+            (&["mem-8g"], &[], (1024, 8192)),
+            (&["cpu-4", "mem-8g"], &[("MAYFLY_CPU", "2")], (2048, 8192)),
+            (&["cpu-4"], &[("MAYFLY_MEMORY", "9g")], (4096, 9216)),
+            (&[], &[("MAYFLY_CPU", "3"), ("MAYFLY_MEMORY", "5g")], (4096, 8192)),
+            (&[], &[("KUBERNETES_CPU_REQUEST", "500m"), ("KUBERNETES_CPU_LIMIT", "2")], (2048, 4096)),
+            (&["cpu-1"], &[("KUBERNETES_CPU_REQUEST", "1500m"), ("KUBERNETES_HELPER_CPU_LIMIT", "500m")], (2048, 4096)),
+            (&[], &[("KUBERNETES_MEMORY_REQUEST", "3Gi"), ("KUBERNETES_HELPER_MEMORY_LIMIT", "256Mi")], (512, 4096)),
+            (&[], &[("SIZE", "4g"), ("MAYFLY_MEMORY", "$SIZE")], (512, 4096)),
+        ] {
+            let labels = Labels::read(tags.iter().copied()).unwrap();
+            let size = ask(&labels, &variables(pairs), &[], &limits()).unwrap().size;
+            assert_eq!((size.cpu_units, size.memory_mib), expected, "{tags:?} {pairs:?}");
+        }
+    }
+
+    #[test]
+    fn each_service_adds_its_own_figure_or_the_common_one() {
+        let own = vec![Variable::public("KUBERNETES_SERVICE_MEMORY_LIMIT", "2Gi")];
+        let services = [Service { variables: own, ..Service::default() }, Service::default()];
+        let pairs = [("KUBERNETES_MEMORY_LIMIT", "1Gi"), ("KUBERNETES_SERVICE_MEMORY_LIMIT", "1Gi")];
+        let size = ask(&Labels::default(), &variables(&pairs), &services, &limits()).unwrap().size;
+        assert_eq!(size.memory_mib, 4096);
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_refused_with_a_sentence() {
+        for (pairs, said) in [
+            (&[("MAYFLY_CPU", "many")][..], "variable `MAYFLY_CPU`: `many` is no quantity of vCPUs"),
+            (&[("MAYFLY_CPU", "16")], "this runner gives at most 8 vCPU"),
+            (&[("MAYFLY_MEMORY", "40g")], "size.max_"),
+            (&[("MAYFLY_MEMORY", "300g")], "no Fargate task has 300 GB"),
+            (&[("MAYFLY_DISK", "201g")], "no Fargate task has 201 GB of disk"),
+            (&[("MAYFLY_ARCH", "mips")], "must be `amd64` or `arm64`"),
+            (&[("MAYFLY_SPOT", "maybe")], "must be `true` or `false`"),
+            (&[("KUBERNETES_MEMORY_LIMIT", "lots")], "variable `KUBERNETES_MEMORY_LIMIT`"),
+        ] {
+            let error = ask(&Labels::default(), &variables(pairs), &[], &limits()).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn disk_starts_where_the_free_part_ends() {
+        for (disk, gib) in [("20g", None), ("21g", Some(21)), ("20.5g", Some(21)), ("200g", Some(200))] {
+            let ask = ask(&Labels::default(), &variables(&[("MAYFLY_DISK", disk)]), &[], &limits()).unwrap();
+            assert_eq!(ask.disk_gib, gib, "{disk}");
+        }
+    }
+}

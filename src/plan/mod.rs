@@ -1,0 +1,22 @@
+//! Pure: a job, its labels and the fleet become a task. No clock, no network, no AWS types.
+
+mod ask;
+mod container;
+mod environment;
+mod labels;
+mod memory;
+#[expect(clippy::module_inception, reason = "the plan is what this module makes")]
+mod plan;
+mod price;
+mod quantity;
+mod size;
+
+pub use ask::{Ask, AskError, ask};
+pub use container::{BuildPlan, ContainerError, ServicePlan};
+pub use environment::{EnvironmentError, service_environment};
+pub use labels::{LabelError, Labels, VOCABULARY, nearest_label};
+pub use memory::{MemorySplit, split_memory};
+pub use plan::{Arch, Plan, PlanError, plan};
+pub use price::{Price, price_per_minute};
+pub use quantity::{Mib, Millicpu, QuantityError};
+pub use size::{TaskSize, smallest_size};

@@ -1,0 +1,146 @@
+//! Turns a claimed job into a task plan.
+//!
+//! Pure: no clock, no network, no AWS types. The same job, labels and fleet always give the same plan, so that a
+//! repeated `RunTask` repeats the first one exactly.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::config::{Fleet, Runner};
+use crate::gitlab::{BuildPlace, Job, Variables, job_variables};
+
+use super::ask::{Ask, AskError, ask};
+use super::container::{BuildPlan, ContainerError, ServicePlan, build_container, platform, services};
+use super::labels::{LabelError, Labels};
+use super::memory::{MemorySplit, split_memory};
+use super::price::price_per_minute;
+use super::size::TaskSize;
+
+/// A processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// x86-64.
+    #[default]
+    Amd64,
+    /// Graviton.
+    Arm64,
+}
+
+/// A task in our words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// A legal Fargate size.
+    pub size: TaskSize,
+    /// 21 to 200; `None` for the 20 GiB that come with every task.
+    pub disk_gib: Option<u32>,
+    /// The processor of every container.
+    pub arch: Arch,
+    /// Spot in the first attempt.
+    pub spot: bool,
+    /// Who gets how much of the memory.
+    pub memory: MemorySplit,
+    /// Where the scripts run.
+    pub build: BuildPlan,
+    /// What runs beside them.
+    pub services: Vec<ServicePlan>,
+    /// Lines for the job's log: what was asked, what was given, why, and the price.
+    pub words: Vec<String>,
+}
+
+/// Why a job cannot be planned: a sentence for its log.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// Its tags contradict each other.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// Its size.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// Its image or services.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// The services take it all.
+    #[error("{services} services leave no memory for the script in {size}: ask for more with a `mem-` tag")]
+    NoMemory {
+        /// How many.
+        services: usize,
+        /// The task's size.
+        size: TaskSize,
+    },
+    /// No agent was uploaded for this processor.
+    #[error("this deployment has no agent for {0}: leave the tag out, or deploy one")]
+    NoAgent(Arch),
+}
+
+/// Plans the Fargate task that will run `job`, which carries `tags` and was claimed by `runner`.
+///
+/// # Errors
+/// See [`PlanError`]; the job fails with that sentence as its author's mistake.
+pub fn plan(job: &Job, tags: &[String], fleet: &Fleet, runner: &Runner) -> Result<Plan, PlanError> {
+    let variables = job_variables(job, &BuildPlace { builds_dir: "/builds".into(), ..BuildPlace::default() });
+    let labels = Labels::read(tags.iter().map(String::as_str))?;
+    let ask = ask(&labels, &variables, &job.services, &fleet.size_for(runner))?;
+    let ask = with_platform(ask, &labels, job, &variables)?;
+    let build = build_container(job, &variables, &fleet.images)?;
+    let services = services(job, &variables, &fleet.images)?;
+    let memory = split_memory(ask.size, services.len(), ask.service_memory)
+        .ok_or(PlanError::NoMemory { services: services.len(), size: ask.size })?;
+    if !fleet.broker.agents.contains_key(&ask.arch.to_string()) {
+        return Err(PlanError::NoAgent(ask.arch));
+    }
+    let words = words(&ask, memory, &build, &fleet.region);
+    let Ask { size, disk_gib, arch, spot, .. } = ask;
+    Ok(Plan { size, disk_gib, arch, spot, memory, build, services, words })
+}
+
+/// `image:docker:platform` decides where neither a tag nor a variable does.
+fn with_platform(ask: Ask, labels: &Labels, job: &Job, variables: &Variables) -> Result<Ask, ContainerError> {
+    let Some(platform) = platform(job, variables)? else { return Ok(ask) };
+    let said = labels.arch.is_some() || variables.get("MAYFLY_ARCH").is_some();
+    match said && ask.arch != platform {
+        true => Err(ContainerError::TwoPlatforms { platform, asked: ask.arch }),
+        false => Ok(Ask { arch: platform, ..ask }),
+    }
+}
+
+fn words(ask: &Ask, memory: MemorySplit, build: &BuildPlan, region: &str) -> Vec<String> {
+    let disk = ask.disk_gib.map(|gib| format!(", {gib} GB of disk")).unwrap_or_default();
+    let arch = if ask.arch == Arch::default() { String::new() } else { format!(", {}", ask.arch) };
+    let spot = if ask.spot { ", on spot capacity" } else { "" };
+    let mut words = vec![
+        format!("Size: {}{disk}{arch}{spot} ({})", ask.size, ask.why),
+        format!("Memory: {} MB for the script, {} MB for the helper", memory.build_mib, memory.helper_mib),
+    ];
+    if let Some(price) = price_per_minute(region, ask.size, ask.arch, ask.disk_gib) {
+        let most = if ask.spot { "at most " } else { "" };
+        words.push(format!(
+            "Price: {most}${:.5} a minute on Fargate ({region}, prices of {})",
+            price.per_minute, price.as_of
+        ));
+    }
+    words.push(format!("Image: {}", build.image));
+    words
+}
+
+impl Arch {
+    /// Reads `amd64` or `arm64`.
+    pub fn read(word: &str) -> Option<Arch> {
+        match word {
+            "amd64" => Some(Arch::Amd64),
+            "arm64" => Some(Arch::Arm64),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Arch::Amd64 => "amd64",
+            Arch::Arm64 => "arm64",
+        })
+    }
+}
