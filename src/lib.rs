@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod gitlab;
+pub mod ledger;
 pub mod plan;
 pub mod telemetry;

@@ -1,0 +1,122 @@
+//! Owns what the helper and the broker say to each other.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// `POST /open`: opens a ticket, the one moment after which a job is never launched again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenRequest {
+    /// The ticket from the task's environment.
+    pub ticket: String,
+    /// Chosen by the helper, at least 32 characters; the same nonce gets the same answer again.
+    pub nonce: String,
+    /// [`proof`](super::keys::proof) that the helper holds the launch key, over ticket and nonce.
+    pub proof: String,
+}
+
+/// All that the helper needs to run the job.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OpenAnswer {
+    /// GitLab's base URL.
+    pub gitlab: String,
+    /// The claim, byte for byte.
+    pub claim: Box<RawValue>,
+    /// Who claimed it.
+    pub runner: RunnerFacts,
+    /// How long ago the job was claimed, in milliseconds: its timeout runs since then.
+    pub claimed_ms_ago: u64,
+    /// What the dispatcher has written to the trace; the helper goes on behind it.
+    pub trace: String,
+    /// The grant to show with every [`CacheRequest`].
+    pub grant: String,
+}
+
+/// What a trace and a cache key tell of the runner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerFacts {
+    /// Its name in the fleet configuration.
+    pub name: String,
+    /// Its short token.
+    pub short_token: String,
+    /// The deployment's system id.
+    pub system_id: String,
+}
+
+/// `POST /cache`: asks for access to one of the granted objects.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheRequest {
+    /// The grant.
+    pub grant: String,
+    /// Which of the job's caches, counted from 0.
+    pub entry: usize,
+    /// What for.
+    pub access: CacheAccess,
+}
+
+/// What a helper may do with a granted cache object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum CacheAccess {
+    /// Read the object of one of the entry's keys: 0 is the key, then come the fallback keys.
+    Restore {
+        /// Which key.
+        key: usize,
+    },
+    /// Write the whole object in one request of exactly so many bytes.
+    Save {
+        /// In bytes.
+        size: u64,
+    },
+    /// Begin to write the object in parts.
+    Begin,
+    /// Write one part of exactly so many bytes.
+    Part {
+        /// From [`CacheAnswer::Begun`].
+        upload: String,
+        /// From 1.
+        number: u32,
+        /// In bytes; at least 5 MiB in all parts but the last.
+        size: u64,
+    },
+    /// All parts are there.
+    Complete {
+        /// From [`CacheAnswer::Begun`].
+        upload: String,
+        /// The ETag of each part, in order.
+        etags: Vec<String>,
+    },
+    /// Give the upload up.
+    Abort {
+        /// From [`CacheAnswer::Begun`].
+        upload: String,
+    },
+}
+
+/// The broker's answer to a [`CacheRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheAnswer {
+    /// Do it here, with these headers, within 15 minutes.
+    Url {
+        /// Presigned.
+        url: String,
+        /// Signed headers that must be sent as they are.
+        headers: Vec<(String, String)>,
+    },
+    /// The upload to name in the next requests.
+    Begun {
+        /// S3's upload id.
+        upload: String,
+    },
+    /// Done.
+    Done,
+}
+
+/// Why the broker refuses, as the body of a 4xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// One sentence for the helper's log.
+    pub message: String,
+}
