@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod gitlab;
+pub mod launch;
 pub mod ledger;
 pub mod plan;
+pub mod settle;
 pub mod telemetry;

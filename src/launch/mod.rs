@@ -1,0 +1,13 @@
+//! Starts and stops tasks: task definitions, `RunTask`, `StopTask`.
+
+mod definition;
+#[cfg(feature = "aws")]
+mod ecs;
+mod run_task;
+#[cfg(feature = "aws")]
+mod sdk_definition;
+
+pub use definition::{BUILD, ContainerDefinition, Definition, HELPER, definition, service_name};
+#[cfg(feature = "aws")]
+pub use ecs::{Described, Ecs, EcsError, Launched};
+pub use run_task::{ContainerOverride, LaunchFacts, RunTask, run_task};
