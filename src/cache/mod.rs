@@ -1,0 +1,20 @@
+//! The cache: which objects a job may use, how files become an archive and back, and how archives travel.
+
+pub mod access;
+pub mod archive;
+#[cfg(test)]
+mod archive_tests;
+pub mod key;
+pub mod object;
+pub mod pipe;
+mod plant;
+mod tar_reader;
+#[cfg(test)]
+pub(crate) mod test_bucket;
+pub mod transfer;
+#[cfg(test)]
+mod transfer_tests;
+pub mod unpack;
+pub mod unzip;
+
+pub use plant::Unpacked;
