@@ -1,5 +1,6 @@
 //! Mayfly runs GitLab CI jobs on AWS with nothing left on.
 
+pub mod agent;
 pub mod cache;
 pub mod config;
 pub mod gitlab;

@@ -1,0 +1,93 @@
+//! Reads GitLab's answers about artifacts and tells them as GitLab Runner's helper does (runner-behaviour.md §6.6).
+
+use reqwest::{Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::agent::log::JobLog;
+use crate::gitlab::short_token;
+
+/// As much of an answer is read for its words.
+const LONGEST_ANSWER: usize = 4096;
+
+/// How an exchange went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+/// What stands behind a line, in the alphabet's order.
+#[derive(Clone, Debug)]
+pub(super) struct Fields(Vec<(&'static str, String)>);
+
+impl Fields {
+    /// Of an answer that concerns job `id`.
+    pub(super) fn of(response: &Response, id: u64, token: &SecretString) -> Self {
+        let mut fields = Vec::new();
+        if let Some(correlation_id) = response.headers().get("x-request-id").and_then(|value| value.to_str().ok()) {
+            fields.push(("correlation_id", correlation_id.to_owned()));
+        }
+        fields.push(("host", response.url().host_str().unwrap_or_default().to_owned()));
+        fields.push(("id", id.to_string()));
+        fields.push(("responseStatus", said(response.status())));
+        fields.push(("token", short_token(token.expose_secret())));
+        Fields(fields)
+    }
+
+    /// Of an exchange without an answer.
+    pub(super) fn without_answer(error: &reqwest::Error, id: u64, token: &SecretString) -> Self {
+        Fields(vec![("error", cause(error)), ("id", id.to_string()), ("token", short_token(token.expose_secret()))])
+    }
+}
+
+/// Writes one line.
+pub(super) fn tell(log: &JobLog, level: Level, text: &str, fields: &Fields) {
+    let (colour, prefix) = match level {
+        Level::Info => ("", ""),
+        Level::Warning => ("\x1b[0;33m", "WARNING: "),
+        Level::Error => ("\x1b[31;1m", "ERROR: "),
+    };
+    let mut line = format!("{colour}{prefix}{text:<width$}\x1b[0;m ", width = 50 - prefix.len());
+    for (key, value) in &fields.0 {
+        line.push_str(&format!(" {colour}{key}\x1b[0;m={}", plain(value)));
+    }
+    log.line(&line);
+}
+
+/// A status with its name: `201 Created`.
+pub(super) fn said(status: StatusCode) -> String {
+    status.to_string()
+}
+
+/// The innermost reason: `connection refused` rather than "error sending request".
+pub(super) fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// The words of a refusal, on one line: GitLab's `message`, else the body's beginning; nothing if it has none.
+pub(super) async fn words(mut response: Response) -> Option<String> {
+    let mut body = Vec::new();
+    while let Ok(Some(bytes)) = response.chunk().await {
+        body.extend_from_slice(&bytes[..bytes.len().min(LONGEST_ANSWER - body.len())]);
+        if body.len() == LONGEST_ANSWER {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&body);
+    let json = serde_json::from_str::<serde_json::Value>(&text).ok();
+    let message = json.as_ref().and_then(|json| json["message"].as_str().or(json["error"].as_str()));
+    let words = plain(message.unwrap_or(&text));
+    Some(words).filter(|words| !words.is_empty())
+}
+
+/// On one line, without what could steer a terminal.
+fn plain(text: &str) -> String {
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    words.join(" ")
+}

@@ -1,0 +1,35 @@
+//! Owns the sections of the log, which GitLab folds (runner-behaviour.md §2.2).
+
+use jiff::Timestamp;
+
+use super::log::{JobLog, Stream};
+
+/// A section under way.
+#[must_use = "it ends when it is dropped"]
+pub struct Section {
+    log: JobLog,
+    name: String,
+    marked: bool,
+}
+
+impl Section {
+    pub(super) fn begin(log: JobLog, name: String, headline: &str, marked: bool) -> Self {
+        let section = Section { log, name, marked };
+        section.mark("section_start");
+        section.log.line(&format!("\x1b[0K\x1b[36;1m{headline}\x1b[0;m"));
+        section
+    }
+
+    fn mark(&self, what: &str) {
+        if self.marked {
+            let text = format!("{what}:{}:{}\r\x1b[0K", Timestamp::now().as_second(), self.name);
+            self.log.write(Stream::Runner, text.as_bytes());
+        }
+    }
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        self.mark("section_end");
+    }
+}

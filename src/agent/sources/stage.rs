@@ -1,0 +1,91 @@
+//! The stage get_sources: strategy, hooks, attempts (runner-behaviour.md §4.2, §1.2).
+
+use std::io;
+
+use crate::agent::attempts::attempts;
+use crate::agent::context::{Context, Place, StageError, User};
+use crate::gitlab::{Backoff, FailureReason};
+
+use super::hooks::{Hook, run_hook};
+use super::repository::{self, Git};
+use super::settings::{Settings, Strategy};
+use super::{directory, submodules};
+
+/// Brings the sources of the job into its project directory.
+///
+/// # Errors
+/// When the job cannot go on without them.
+pub async fn get_sources(context: &Context) -> Result<(), StageError> {
+    let (settings, warnings) = Settings::read(context)
+        .map_err(|error| StageError::new(FailureReason::RunnerConfigurationError, error.to_string()))?;
+    warnings.iter().for_each(|warning| context.log.warning(warning));
+    get_with(context, &settings, attempts(context, "GET_SOURCES_ATTEMPTS")).await
+}
+
+async fn get_with(context: &Context, settings: &Settings, mut pauses: Backoff) -> Result<(), StageError> {
+    loop {
+        let Err(error) = attempt(context, settings).await else { return Ok(()) };
+        let Some(pause) = pauses.pause(None) else { return Err(error) };
+        context.log.warning(&format!("Getting the sources failed: {error}. Retrying..."));
+        tokio::time::sleep(pause).await;
+        if settings.strategy != Strategy::None {
+            in_directory(context, |place, _| directory::empty(place)).await?;
+        }
+    }
+}
+
+async fn attempt(context: &Context, settings: &Settings) -> Result<(), StageError> {
+    let log = &context.log;
+    match settings.strategy {
+        Strategy::None => {
+            log.notice("Skipping Git repository setup");
+            in_directory(context, directory::make).await?;
+        }
+        Strategy::Empty => {
+            log.notice("Skipping Git repository setup and creating an empty build directory");
+            in_directory(context, |place, owner| directory::empty(place).and_then(|()| directory::make(place, owner)))
+                .await?;
+        }
+        Strategy::Clone | Strategy::Fetch => return with_git(context, settings).await,
+    }
+    log.notice("Skipping Git checkout");
+    log.notice("Skipping Git submodules setup");
+    Ok(())
+}
+
+async fn with_git(context: &Context, settings: &Settings) -> Result<(), StageError> {
+    let correlation_id = uuid::Uuid::new_v4().simple().to_string();
+    let traced = context.variables.flag("FF_USE_GITALY_CORRELATION_ID", true);
+    let git = Git::new(context, traced.then_some(&correlation_id))?;
+    run_hook(&git, Hook::Before).await?;
+    let fresh = settings.strategy == Strategy::Clone;
+    in_directory(context, move |place, owner| {
+        if fresh {
+            directory::empty(place)?;
+        }
+        directory::make(place, owner)?;
+        directory::tidy(place)
+    })
+    .await?;
+    if traced {
+        context.log.notice(&format!("Gitaly correlation ID: {correlation_id}"));
+    }
+    repository::get(&git, settings).await?;
+    submodules::update(&git, settings).await?;
+    run_hook(&git, Hook::After).await
+}
+
+/// Works in the project's directory on a thread that may wait.
+async fn in_directory(
+    context: &Context,
+    work: impl FnOnce(&Place, Option<User>) -> io::Result<()> + Send + 'static,
+) -> Result<(), StageError> {
+    let (place, owner) = (context.place.clone(), context.child_user);
+    let done = tokio::task::spawn_blocking(move || work(&place, owner))
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
+    done.map_err(|error| {
+        let message = format!("the directory `{}` cannot be prepared: {error}", context.place.project_dir.display());
+        StageError::new(FailureReason::RunnerSystemFailure, message)
+    })
+}
