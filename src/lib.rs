@@ -3,6 +3,8 @@
 pub mod agent;
 pub mod cache;
 pub mod config;
+#[cfg(feature = "aws")]
+pub mod functions;
 pub mod gitlab;
 pub mod launch;
 pub mod ledger;

@@ -1,0 +1,10 @@
+//! The broker: hands out the agent, opens tickets, and mints access to exactly one job's cache objects.
+
+mod agent;
+#[expect(clippy::module_inception, reason = "the broker is what this module makes")]
+mod broker;
+mod cache;
+mod open;
+
+pub use broker::{Broker, BrokerAnswer, BrokerRequest};
+use broker::{URL_SECONDS, answer, refuse, unavailable};

@@ -1,0 +1,100 @@
+//! `POST /open`: opens a ticket, the one moment after which a job is never launched again.
+
+use http::StatusCode;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use tracing::{error, info};
+
+use crate::cache::object::{CacheSettings, cache_objects};
+use crate::gitlab::{BuildPlace, Job, job_variables};
+use crate::ledger::keys::is_proof;
+use crate::ledger::wire::{OpenAnswer, OpenRequest, RunnerFacts};
+use crate::ledger::{CacheGrant, Claim, Grant, OpenRefused, Record, Ticket};
+
+use super::{Broker, BrokerAnswer, answer, refuse, unavailable};
+
+/// A nonce is at least this long.
+const SHORTEST_NONCE: usize = 32;
+
+impl Broker {
+    pub(super) async fn open(&self, body: &[u8]) -> BrokerAnswer {
+        let keys = self.keys.get();
+        let Ok(request) = serde_json::from_slice::<OpenRequest>(body) else {
+            return refuse(StatusCode::BAD_REQUEST, "not a request to open a ticket");
+        };
+        let Some(ticket) = Ticket::read(&keys.ticket_key, &request.ticket) else {
+            return refuse(StatusCode::FORBIDDEN, "this is no ticket of ours");
+        };
+        if request.nonce.len() < SHORTEST_NONCE
+            || !is_proof(&keys.launch_key, &request.ticket, &request.nonce, &request.proof)
+        {
+            error!(
+                job.id = ticket.job.id,
+                alarm = "ticket",
+                "a ticket came without the launch key: a stranger holds it"
+            );
+            return refuse(StatusCode::FORBIDDEN, "a ticket is worth nothing without the launch key");
+        }
+        let stored = match self.ledger.record(&ticket.job).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return refuse(StatusCode::FORBIDDEN, "the ledger knows no such job"),
+            Err(error) => return unavailable(&error),
+        };
+        // The claim first: were it gone, an opened record could never be served.
+        let claim = match self.ledger.claim(&ticket.job).await {
+            Ok(Some(claim)) => claim,
+            Ok(None) => return refused(&ticket, OpenRefused::Ended),
+            Err(error) => return unavailable(&error),
+        };
+        let by = hex::encode(Sha256::digest(&request.nonce));
+        match self.ledger.change(stored, |record| record.open(ticket.attempt, &by)).await {
+            Ok(Ok((stored, ()))) => {
+                info!(job.id = ticket.job.id, attempt = ticket.attempt, "opened the ticket of job {}", ticket.job.id);
+                self.serve(&stored.value, &claim)
+            }
+            Ok(Err(why)) => refused(&ticket, why),
+            Err(error) => unavailable(&error),
+        }
+    }
+
+    fn serve(&self, record: &Record, claim: &Claim) -> BrokerAnswer {
+        let (Some(job), Ok(body)) = (Job::read(&claim.body), serde_json::from_slice::<Box<RawValue>>(&claim.body))
+        else {
+            return refuse(StatusCode::GONE, "the claim cannot be read");
+        };
+        let place = BuildPlace { builds_dir: "/builds".into(), short_token: record.short_token.clone() };
+        let settings = CacheSettings { path: self.fleet.cache.path.clone(), shared: self.fleet.cache.shared };
+        let entries = cache_objects(&job, &job_variables(&job, &place), &record.short_token, &settings);
+        let caches = entries.into_iter().map(|entry| CacheGrant {
+            restore: entry.restore.into_iter().map(|candidate| candidate.object).collect(),
+            save: entry.save.map(|candidate| candidate.object),
+        });
+        let attempt = record.attempt.as_ref().map_or(0, |attempt| attempt.number);
+        let grant = Grant { job: record.job.clone(), attempt, caches: caches.collect() };
+        let passed = (self.now)().duration_since(record.claimed_at).as_millis();
+        answer(&OpenAnswer {
+            gitlab: record.gitlab.clone(),
+            claim: body,
+            runner: RunnerFacts {
+                name: record.runner.clone(),
+                short_token: record.short_token.clone(),
+                system_id: self.fleet.system_id.clone(),
+            },
+            claimed_ms_ago: u64::try_from(passed).unwrap_or(0),
+            trace: record.trace.clone(),
+            grant: grant.sign(&self.keys.get().grant_key),
+        })
+    }
+}
+
+fn refused(ticket: &Ticket, why: OpenRefused) -> BrokerAnswer {
+    if matches!(why, OpenRefused::OpenedByAnother | OpenRefused::OtherAttempt) {
+        error!(
+            job.id = ticket.job.id,
+            attempt = ticket.attempt,
+            alarm = "ticket",
+            "a ticket is in strange hands: {why}"
+        );
+    }
+    refuse(StatusCode::FORBIDDEN, &why.to_string())
+}
