@@ -8,6 +8,10 @@ pub mod functions;
 pub mod gitlab;
 pub mod launch;
 pub mod ledger;
+#[cfg(feature = "sandbox")]
+pub mod pipeline;
 pub mod plan;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod settle;
 pub mod telemetry;

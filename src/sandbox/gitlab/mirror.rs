@@ -1,0 +1,179 @@
+//! Owns a project's bare mirror, so that the user's repository is only ever read.
+//!
+//! Pipelines live in the mirror as `refs/pipelines/<id>` (gitlab-protocol.md §10.1).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// What git said instead of doing it.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// git itself could not be started.
+    #[error("git could not be started: is it installed?")]
+    Start(#[from] std::io::Error),
+    /// git ended with an error.
+    #[error("`git {command}` failed: {message}")]
+    Failed {
+        /// The first words of the command.
+        command: String,
+        /// The last line that it printed.
+        message: String,
+    },
+}
+
+pub(super) struct Mirror {
+    source: PathBuf,
+    bare: PathBuf,
+    /// git locks single refs; making the mirror and fetching into it is ours to keep apart.
+    lock: Mutex<()>,
+}
+
+/// A commit as payloads show it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Commit {
+    pub message: String,
+    pub author_name: String,
+    pub author_email: String,
+    pub timestamp: String,
+}
+
+/// What a branch or tag name stands for.
+pub(super) struct Resolved {
+    pub tag: bool,
+    pub sha: String,
+}
+
+impl Mirror {
+    pub fn new(source: &Path, bare: PathBuf) -> Self {
+        // An absolute path, since git runs in the mirror.
+        let source = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
+        Mirror { source, bare, lock: Mutex::new(()) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.bare
+    }
+
+    /// Brings branches and tags up to the source's.
+    pub fn refresh(&self) -> Result<(), GitError> {
+        let _one = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.bare.join("HEAD").exists() {
+            let format = git(&self.source, &[&self.source], &["rev-parse", "--show-object-format"])?;
+            std::fs::create_dir_all(&self.bare)?;
+            git(&self.bare, &[], &["init", "--quiet", "--bare", &format!("--object-format={format}")])?;
+        }
+        let source = self.source.to_string_lossy();
+        let heads = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        let fetch = ["fetch", "--quiet", "--prune", "--no-auto-gc", "--update-head-ok", "--update-shallow"];
+        let trusted = [self.source.as_path(), &self.source.join(".git")];
+        git(&self.bare, &trusted, &[fetch.as_slice(), &[&source], &heads].concat())?;
+        if let Ok(head) = git(&self.source, &trusted, &["symbolic-ref", "HEAD"]) {
+            git(&self.bare, &[], &["symbolic-ref", "HEAD", &head])?;
+        }
+        Ok(())
+    }
+
+    /// Makes the mirror if it is not there yet.
+    pub fn ensure(&self) -> Result<(), GitError> {
+        if self.bare.join("HEAD").exists() { Ok(()) } else { self.refresh() }
+    }
+
+    pub fn default_branch(&self) -> Option<String> {
+        let head = self.git(&["symbolic-ref", "--short", "HEAD"]).ok()?;
+        Some(head)
+    }
+
+    /// The commit that the branch, or else the tag, `name` points to.
+    pub fn resolve(&self, name: &str) -> Option<Resolved> {
+        [(false, "refs/heads"), (true, "refs/tags")].into_iter().find_map(|(tag, folder)| {
+            let sha = self.git(&["rev-parse", "--verify", "--quiet", &format!("{folder}/{name}^{{commit}}")]).ok()?;
+            Some(Resolved { tag, sha })
+        })
+    }
+
+    /// The file `path` of commit `sha`.
+    pub fn file(&self, sha: &str, path: &str) -> Result<String, GitError> {
+        output(command(&self.bare, &[&self.bare]).args(["show", &format!("{sha}:{path}")]))
+    }
+
+    pub fn commit(&self, sha: &str) -> Result<Commit, GitError> {
+        let shown = self.git(&["show", "-s", "--format=%an%x00%ae%x00%aI%x00%B", sha])?;
+        let mut parts = shown.splitn(4, '\0').map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        Ok(Commit { author_name: next(), author_email: next(), timestamp: next(), message: next() })
+    }
+
+    /// Makes the persistent ref of a pipeline point to `wanted()`, or deletes it.
+    pub fn settle_ref(&self, pipeline: u64, wanted: impl FnOnce() -> Option<String>) -> Result<(), GitError> {
+        let _one = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("refs/pipelines/{pipeline}");
+        match wanted() {
+            Some(sha) => self.git(&["update-ref", &name, &sha]).map(drop),
+            None => self.git(&["update-ref", "-d", &name]).map(drop),
+        }
+    }
+
+    fn git(&self, args: &[&str]) -> Result<String, GitError> {
+        git(&self.bare, &[&self.bare], args)
+    }
+}
+
+/// A git command that neither the machine's nor the user's configuration changes.
+pub(super) fn environment(trusted: &[&Path], more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut settings: Vec<(String, String)> =
+        trusted.iter().map(|path| ("safe.directory".to_owned(), path.to_string_lossy().into_owned())).collect();
+    settings.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    let mut environment = vec![
+        ("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()),
+        ("GIT_CONFIG_GLOBAL".to_owned(), "/dev/null".to_owned()),
+        ("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()),
+        ("LC_ALL".to_owned(), "C".to_owned()),
+        ("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string()),
+    ];
+    for (index, (key, value)) in settings.into_iter().enumerate() {
+        environment.push((format!("GIT_CONFIG_KEY_{index}"), key));
+        environment.push((format!("GIT_CONFIG_VALUE_{index}"), value));
+    }
+    environment
+}
+
+/// What a surrounding git (a hook that runs our tests) would say about *its* repository.
+pub(super) const INHERITED: [&str; 6] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+];
+
+fn git(folder: &Path, trusted: &[&Path], args: &[&str]) -> Result<String, GitError> {
+    output(command(folder, trusted).args(args)).map(|text| text.trim_end().to_owned())
+}
+
+fn command(folder: &Path, trusted: &[&Path]) -> Command {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(folder).stdin(Stdio::null());
+    for name in INHERITED {
+        command.env_remove(name);
+    }
+    command.envs(environment(trusted, &[]));
+    command
+}
+
+fn output(command: &mut Command) -> Result<String, GitError> {
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let words: Vec<_> = command.get_args().skip(2).take(2).map(|word| word.to_string_lossy().into_owned()).collect();
+    let message = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it said nothing").to_owned();
+    Err(GitError::Failed { command: words.join(" "), message })
+}
+
+impl Commit {
+    pub fn title(&self) -> &str {
+        self.message.lines().next().unwrap_or_default()
+    }
+}

@@ -1,0 +1,60 @@
+//! `POST /projects/:id/jobs/:job_id/{cancel,retry,erase}` and the same job's page, for people (gitlab-protocol.md §8.3).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State as Extract};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::sandbox::gitlab::call::{Call, forbidden, message, unauthorized};
+use crate::sandbox::gitlab::job_entity::entity;
+use crate::sandbox::gitlab::shared::Shared;
+use crate::sandbox::gitlab::state::State;
+use crate::sandbox::gitlab::strict::{self, Declared};
+
+const DECLARED: Declared = Declared { fields: &["force"], tokens: &["private-token"] };
+
+pub(in crate::sandbox::gitlab) async fn show(
+    Extract(shared): Extract<Arc<Shared>>,
+    Path((project, job)): Path<(u64, u64)>,
+    request: Request,
+) -> Result<Response, Response> {
+    let call = Call::head(&request.into_parts().0);
+    strict::check(&shared, &call, &DECLARED)?;
+    shared.read(|state| {
+        allowed(state, &call, project, job)?;
+        Ok(Json(entity(state, job)).into_response())
+    })
+}
+
+pub(in crate::sandbox::gitlab) async fn act(
+    Extract(shared): Extract<Arc<Shared>>,
+    Path((project, job, action)): Path<(u64, u64, String)>,
+    request: Request,
+) -> Result<Response, Response> {
+    let call = Call::read(request).await?;
+    strict::check(&shared, &call, &DECLARED)?;
+    let force = call.params.get("force").is_some_and(|force| force == "true" || force == true);
+    shared.change(|state| {
+        allowed(state, &call, project, job)?;
+        let acted = match action.as_str() {
+            "cancel" => state.cancel(job, force).then_some(job),
+            "retry" => Some(state.retry(job).ok_or_else(|| message(StatusCode::FORBIDDEN, "Job is not retryable"))?),
+            "erase" => Some(state.erase(job).then_some(job).ok_or_else(forbidden)?),
+            _ => return Err(message(StatusCode::NOT_FOUND, "Not Found")),
+        };
+        // Canceling what is over changes nothing and is no error.
+        Ok((StatusCode::CREATED, Json(entity(state, acted.unwrap_or(job)))).into_response())
+    })
+}
+
+fn allowed(state: &State, call: &Call, project: u64, job: u64) -> Result<(), Response> {
+    if call.header("private-token") != Some(state.private_token.as_str()) {
+        return Err(unauthorized());
+    }
+    match state.jobs.get(&job) {
+        Some(job) if job.project == project => Ok(()),
+        _ => Err(message(StatusCode::NOT_FOUND, "Not Found")),
+    }
+}
