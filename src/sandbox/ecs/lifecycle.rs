@@ -1,0 +1,134 @@
+//! Owns the life of one task, from PROVISIONING to STOPPED (aws.md §2.7).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::environment::{self, Environment};
+use super::options::Runtime;
+use super::state::Shared;
+use super::task::{Status, StopCause, Task, Wish, told_to_stop};
+use super::{containers, simulated};
+
+/// The environment of every container, by its name.
+pub(super) type Environments = HashMap<String, Environment>;
+
+/// Starts to drive a task that was just added.
+pub(super) fn start(shared: &Arc<Shared>, arn: String) {
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let was = live(&shared, &arn).await;
+        if let Err(cause) = was {
+            shared.stop(&mut shared.state(), &arn, cause, Wish::Stop);
+        }
+        wind_down(&shared, &arn).await;
+    });
+}
+
+/// A task that never came to run.
+pub(super) fn failed_to_start(reason: impl Into<String>) -> StopCause {
+    StopCause { code: "TaskFailedToStart", reason: reason.into() }
+}
+
+/// An essential container ended.
+pub(super) fn essential_exited() -> StopCause {
+    StopCause { code: "EssentialContainerExited", reason: "Essential container in task exited".to_owned() }
+}
+
+/// Says that the task is in `status` now.
+pub(super) fn step(shared: &Shared, arn: &str, status: Status) {
+    let now = shared.now();
+    shared.change(arn, |task| {
+        task.last_status = status;
+        match status {
+            Status::Pending => task.times.connected = Some(now),
+            Status::Running => task.times.started = Some(now),
+            Status::Deprovisioning => task.times.execution_stopped = task.times.started.map(|_| now),
+            Status::Stopped => task.times.stopped = Some(now),
+            _ => {}
+        }
+    });
+}
+
+/// Returns once the task has to stop, with the cause if nobody has said one.
+async fn live(shared: &Arc<Shared>, arn: &str) -> Result<(), StopCause> {
+    let Some((task, mut wish)) = shared.look(arn, |task| (task.clone(), task.wish.subscribe())) else { return Ok(()) };
+    if stopped_during(&mut wish, shared.options.clock.sleep(shared.faults.start_delay())).await.is_none() {
+        return Ok(());
+    }
+    step(shared, arn, Status::Pending);
+    if let Some(reason) = shared.faults.start_failure() {
+        return Err(failed_to_start(reason));
+    }
+    let Some(environments) = stopped_during(&mut wish, environments(shared, &task)).await else { return Ok(()) };
+    let environments = environments.map_err(failed_to_start)?;
+    pull(shared, &task)?;
+    step(shared, arn, Status::Activating);
+    match &shared.options.runtime {
+        Runtime::Processes => containers::run(shared, arn, environments, wish).await,
+        Runtime::Simulated(simulate) => simulated::run(shared, &task, environments, wish, simulate).await,
+    }
+}
+
+/// The result of `work`, or `None` if the task was stopped first.
+async fn stopped_during<T>(wish: &mut watch::Receiver<Wish>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = told_to_stop(wish) => None,
+        result = work => Some(result),
+    }
+}
+
+async fn environments(shared: &Shared, task: &Task) -> Result<Environments, String> {
+    let mut all = Environments::new();
+    for container in &task.containers {
+        all.insert(container.name.clone(), environment::resolve(shared, task, container).await?);
+    }
+    Ok(all)
+}
+
+/// A failed pull stops the task only if the container is essential (aws.md §13).
+fn pull(shared: &Shared, task: &Task) -> Result<(), StopCause> {
+    let now = shared.now();
+    shared.note(&task.arn, |task| task.times.pull_started = Some(now));
+    let mut failed = Ok(());
+    for container in &task.containers {
+        let Some(reason) = shared.faults.pull_failure(&container.image) else { continue };
+        if container.essential {
+            failed = Err(failed_to_start(reason.clone()));
+        }
+        fail_container(shared, &task.arn, &container.name, reason, None);
+    }
+    failed?;
+    shared.note(&task.arn, |task| task.times.pull_stopped = Some(now));
+    Ok(())
+}
+
+/// One container that never ran.
+pub(super) fn fail_container(shared: &Shared, arn: &str, name: &str, reason: String, exit_code: Option<i64>) {
+    shared.note(arn, |task| {
+        if let Some(container) = task.container(name) {
+            container.last_status = "STOPPED";
+            container.reason = Some(reason);
+            container.exit_code = exit_code;
+        }
+    });
+}
+
+async fn wind_down(shared: &Arc<Shared>, arn: &str) {
+    let Some(ran) = shared.look(arn, |task| task.containers.iter().any(|c| c.started_at.is_some())) else { return };
+    if ran {
+        step(shared, arn, Status::Deactivating);
+        step(shared, arn, Status::Stopping);
+        containers::stop(shared, arn).await;
+    }
+    shared.note(arn, |task| task.containers.iter_mut().for_each(|container| container.last_status = "STOPPED"));
+    step(shared, arn, Status::Deprovisioning);
+    if let Some(task) = shared.look(arn, Task::clone).filter(|_| matches!(shared.options.runtime, Runtime::Processes)) {
+        let (processes, keep) = (Arc::clone(&shared.processes), shared.keeps_volumes());
+        // A directory that cannot be removed is logged there; the task is over all the same.
+        let _ = tokio::task::spawn_blocking(move || processes.clean(&task, keep)).await;
+    }
+    step(shared, arn, Status::Stopped);
+}

@@ -1,0 +1,38 @@
+//! A stand-in for Amazon ECS on Fargate: its API, its task metadata endpoint, and tasks that really run.
+//!
+//! Built from aws.md §1 to §3, and from nothing of ours but the clock and the record of traffic. It refuses what ECS and
+//! Fargate refuse; our own clients are also refused what ECS would only ignore. Tasks are [local
+//! processes](Runtime::Processes) or [played by a closure](Runtime::Simulated).
+
+mod container_rules;
+mod containers;
+mod definition_rules;
+mod definitions;
+mod environment;
+mod family;
+mod faults;
+mod http;
+mod json;
+mod lifecycle;
+mod logs;
+mod metadata;
+mod options;
+mod override_rules;
+mod paging;
+mod processes;
+mod providers;
+mod refusal;
+mod run_task;
+mod server;
+mod shape;
+mod simulated;
+mod size;
+mod state;
+mod task;
+mod tasks;
+mod throttle;
+
+pub use faults::{Faults, When};
+pub use options::{FetchS3, Options, Runtime};
+pub use server::{ContainerView, Ecs, TaskView};
+pub use simulated::{Ending, Simulate, SimulatedTask};

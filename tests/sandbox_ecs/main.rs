@@ -1,0 +1,8 @@
+//! The sandbox's ECS, asked by the real SDK and by hand.
+
+mod definitions;
+mod processes;
+mod run_task;
+mod simulated;
+mod world;
+mod wrong;
