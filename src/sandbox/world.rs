@@ -1,0 +1,77 @@
+//! Starts the three servers that are not ours: S3, ECS, GitLab.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::clock::Clock;
+use super::ecs::{self, Ecs, FetchS3, Runtime};
+use super::gitlab::{self, GitLab};
+use super::s3::{self, S3};
+use super::traffic::Traffic;
+use super::{aws, fleet};
+
+/// GitLab, ECS and S3 on one clock.
+pub(super) struct World {
+    pub(super) gitlab: GitLab,
+    pub(super) ecs: Ecs,
+    pub(super) s3: S3,
+    pub(super) ecs_events: UnboundedReceiver<Value>,
+}
+
+impl World {
+    /// Starts them below `root`, which must be short: sockets lie beneath it.
+    pub(super) async fn start(
+        root: &Path,
+        clock: &Clock,
+        traffic: &Traffic,
+        runtime: Runtime,
+        launch_key: &str,
+    ) -> io::Result<World> {
+        let buckets = [fleet::LEDGER, fleet::CACHE, fleet::AGENTS].map(str::to_owned).to_vec();
+        let s3 = S3::start(s3::Options {
+            clock: None,
+            traffic: traffic.clone(),
+            root: root.join("s3"),
+            buckets,
+            access_key: aws::ACCESS_KEY.into(),
+            secret_key: aws::SECRET_KEY.into(),
+        })
+        .await?;
+        let (events, ecs_events) = unbounded_channel();
+        let ecs = Ecs::start(ecs::Options {
+            clock: clock.clone(),
+            traffic: traffic.clone(),
+            region: aws::REGION.into(),
+            cluster: fleet::CLUSTER.into(),
+            access_key: aws::ACCESS_KEY.into(),
+            secrets: HashMap::from([(fleet::LAUNCH_KEY_ARN.to_owned(), launch_key.to_owned())]),
+            fetch_s3: execution_role(s3.url()),
+            runtime,
+            ..ecs::Options::new(root.join("t"), events)
+        })
+        .await?;
+        let gitlab = GitLab::start(gitlab::Options { clock: clock.clone(), traffic: traffic.clone() }).await?;
+        Ok(World { gitlab, ecs, s3, ecs_events })
+    }
+}
+
+/// Reads environment files as a task's execution role does.
+fn execution_role(url: &str) -> FetchS3 {
+    let s3 = aws::s3(url, "execution-role");
+    Arc::new(move |arn: String| {
+        let s3 = s3.clone();
+        async move {
+            let wrong = || io::Error::other(format!("`{arn}` is no object"));
+            let (bucket, key) = arn.split(":::").nth(1).and_then(|path| path.split_once('/')).ok_or_else(wrong)?;
+            let object = s3.get_object().bucket(bucket).key(key).send().await.map_err(io::Error::other)?;
+            Ok(object.body.collect().await.map_err(io::Error::other)?.to_vec())
+        }
+        .boxed()
+    })
+}

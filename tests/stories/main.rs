@@ -1,0 +1,11 @@
+//! Stories as GitLab sees them: a pipeline is run in a sandbox, and jobs end as they should.
+#![cfg(feature = "sandbox")]
+#![allow(clippy::print_stdout, reason = "a run shows its figures")]
+
+mod bad_input;
+mod dispatch;
+mod faults;
+mod files;
+mod jobs;
+mod support;
+mod tickets;
