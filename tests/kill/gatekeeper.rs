@@ -1,0 +1,128 @@
+//! Stands before all servers, counts who sends, and kills.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use mayfly::sandbox::Deployment;
+use mayfly::sandbox::ecs::Ecs;
+use mayfly::sandbox::gitlab::GitLab;
+use mayfly::sandbox::s3::S3;
+use mayfly::sandbox::traffic::{Moment, Seen, Verdict};
+
+use crate::outcome::Killed;
+use crate::plot::Plot;
+use crate::sender::Sender;
+use crate::support::Story;
+
+/// Counts requests and kills at most one sender, besides the helper of the plot.
+#[derive(Clone)]
+pub struct Gatekeeper(Arc<Mutex<State>>);
+
+struct State {
+    plot: Plot,
+    order: Option<(Sender, usize, Moment)>,
+    world: World,
+    /// The plot's own death has happened, or there is none.
+    armed: bool,
+    counts: HashMap<&'static str, usize>,
+    /// The n-th request, on its way to its answer.
+    marked: Option<Seen>,
+    opened: bool,
+    killed: Option<Killed>,
+}
+
+struct World {
+    deployment: Deployment,
+    ecs: Ecs,
+    gitlab: GitLab,
+    s3: S3,
+}
+
+impl Gatekeeper {
+    /// Stands before the servers of `story`; `order` says whom to kill, at which request, before or after.
+    pub fn stand(story: &Story, plot: Plot, order: Option<(Sender, usize, Moment)>) -> Gatekeeper {
+        let sandbox = &story.sandbox;
+        let world = World {
+            deployment: sandbox.deployment.clone(),
+            ecs: sandbox.ecs.clone(),
+            gitlab: sandbox.gitlab.clone(),
+            s3: sandbox.s3.clone(),
+        };
+        let armed = plot.helper_dies().is_none();
+        let counts = HashMap::new();
+        let state = State { plot, order, world, armed, counts, marked: None, opened: false, killed: None };
+        let keeper = Gatekeeper(Arc::new(Mutex::new(state)));
+        let gate = keeper.clone();
+        sandbox.traffic.set_gate(move |seen, moment| {
+            let verdict = gate.lock().judge(&seen, moment);
+            async move { verdict }.boxed()
+        });
+        keeper
+    }
+
+    /// How many requests `sender` has made since the plot's own death.
+    pub fn count(&self, sender: Sender) -> usize {
+        self.lock().counts.get(sender.name()).copied().unwrap_or(0)
+    }
+
+    /// Who was killed, if the request came.
+    pub fn killed(&self) -> Option<Killed> {
+        self.lock().killed.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn judge(&mut self, seen: &Seen, moment: Moment) -> Verdict {
+        let is_open = seen.server == "broker" && seen.path == "/open";
+        self.opened |= is_open && moment == Moment::Answered;
+        if !self.armed {
+            self.armed = is_open && self.plot.helper_dies() == Some(moment);
+            if self.armed {
+                self.kill(Sender::Helper);
+                return Verdict::Cut;
+            }
+            return Verdict::Pass;
+        }
+        let Some(sender) = Sender::of(seen) else { return Verdict::Pass };
+        if moment == Moment::Arrived {
+            *self.counts.entry(sender.name()).or_default() += 1;
+        }
+        if self.killed.is_some() || !self.is_hit(sender, seen, moment) {
+            return Verdict::Pass;
+        }
+        let status = self.world.gitlab.jobs().first().map(|job| job.status()).unwrap_or_default();
+        let stored = self.world.s3.keys("ledger").iter().any(|key| key.starts_with("claims/"));
+        self.killed = Some(Killed { sender, request: seen.clone(), opened: self.opened, stored, status });
+        self.kill(sender);
+        Verdict::Cut
+    }
+
+    fn is_hit(&mut self, sender: Sender, seen: &Seen, moment: Moment) -> bool {
+        let Some((whom, n, when)) = self.order else { return false };
+        if sender != whom {
+            return false;
+        }
+        if moment == Moment::Arrived && self.counts.get(sender.name()) == Some(&n) {
+            self.marked = Some(seen.clone());
+            return when == Moment::Arrived;
+        }
+        moment == Moment::Answered && when == Moment::Answered && self.marked.as_ref() == Some(seen)
+    }
+
+    fn kill(&self, sender: Sender) {
+        match sender {
+            Sender::Dispatcher => self.world.deployment.kill_dispatcher(),
+            Sender::Broker => self.world.deployment.kill_broker(),
+            Sender::Helper => {
+                for task in self.world.ecs.tasks() {
+                    self.world.ecs.kill_container(&task.arn, "helper");
+                }
+            }
+        }
+    }
+}
