@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod cache;
+#[cfg(feature = "sandbox")]
+pub mod cli;
 pub mod config;
 #[cfg(feature = "aws")]
 pub mod functions;
