@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-/// A `.gitlab-ci.yml`, read.
+/// The pipeline that one event makes of a file: rules are decided, matrices are jobs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pipeline {
+    /// `workflow:name` with variables as written.
+    pub name: Option<String>,
     /// The stages in order, `.pre` first and `.post` last.
     pub stages: Vec<String>,
-    /// The file's own `variables`, which every job inherits.
+    /// The file's own `variables` and those of the workflow rule that held; jobs carry theirs themselves.
     pub variables: Vec<Variable>,
-    /// The jobs in the order of the file; hidden ones are left out.
+    /// The jobs in the order of the file; hidden ones and those that no rule adds are left out.
     pub jobs: Vec<Job>,
+    /// What a person should know about keywords that act on GitLab's side alone, each named once.
+    pub notes: Vec<String>,
 }
 
-/// One job with the file's defaults applied.
+/// One job as it is created, with the file's defaults applied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Job {
-    /// The key of the job in the file.
+    /// Its name in GitLab: the key in the file, for parallel jobs with `1/3` or `: [a, b]` behind it.
     pub name: String,
     /// The line that the job starts at.
     pub line: usize,
@@ -26,8 +30,10 @@ pub struct Job {
     pub image: Option<Image>,
     /// The service containers beside it.
     pub services: Vec<Service>,
-    /// The job's own variables; they win over the pipeline's.
+    /// All variables of the file that it sees: inherited, its own, its matrix', its rule's. A later one wins.
     pub variables: Vec<Variable>,
+    /// `hooks:pre_get_sources_script`.
+    pub pre_get_sources_script: Vec<String>,
     /// Commands before `script`, in the same shell.
     pub before_script: Vec<String>,
     /// The job's commands.
@@ -42,12 +48,88 @@ pub struct Job {
     pub tags: Vec<String>,
     /// What the job deploys to.
     pub environment: Option<Environment>,
+    /// When the job starts.
+    pub when: When,
     /// Whether the pipeline goes on when the job fails.
-    pub allow_failure: bool,
+    pub allow_failure: AllowFailure,
+    /// How often it is tried again, and after what.
+    pub retry: Retry,
     /// The job's own time limit.
     pub timeout: Option<Duration>,
-    /// The jobs whose artifacts it gets: `None` is every job of an earlier stage.
+    /// `needs`: what it waits for instead of all earlier stages; `None` waits for the stages.
+    pub needs: Option<Vec<Need>>,
+    /// The names of the jobs whose artifacts it gets: `None` is every job that it waits for.
     pub dependencies: Option<Vec<String>>,
+    /// `CI_NODE_INDEX` and `CI_NODE_TOTAL` of a parallel job.
+    pub node: Option<Node>,
+    /// `resource_group`, with variables as written.
+    pub resource_group: Option<String>,
+    /// `interruptible`.
+    pub interruptible: bool,
+}
+
+impl Job {
+    /// `allow_failure` as GitLab shows it: whether some failure of the job is only a warning.
+    pub fn may_fail(&self) -> bool {
+        self.allow_failure != AllowFailure::No
+    }
+}
+
+/// When a job starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum When {
+    /// What it waits for went well.
+    #[default]
+    OnSuccess,
+    /// Something that it waits for failed.
+    OnFailure,
+    /// Whatever came of what it waits for.
+    Always,
+    /// A person starts it.
+    Manual,
+    /// After a delay.
+    Delayed(Duration),
+}
+
+/// Whether a job may fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AllowFailure {
+    /// Its failure is the pipeline's.
+    #[default]
+    No,
+    /// Its failure is a warning.
+    Yes,
+    /// Its failure is a warning if the script ended with one of these.
+    ExitCodes(Vec<i64>),
+}
+
+/// `retry`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// Further tries, 2 at most.
+    pub max: u64,
+    /// The failure reasons that it goes for; empty is every one, as `always` is.
+    pub when: Vec<String>,
+    /// The exit codes that it goes for, besides `when`.
+    pub exit_codes: Vec<i64>,
+}
+
+/// One job that another waits for; parallel jobs are named one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Its name, which is in the pipeline: an `optional` one that is not is left out.
+    pub job: String,
+    /// Whether its artifacts are wanted.
+    pub artifacts: bool,
+}
+
+/// The place of one job among its parallel siblings, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// `CI_NODE_INDEX`.
+    pub index: usize,
+    /// `CI_NODE_TOTAL`.
+    pub total: usize,
 }
 
 /// A variable of the file.
@@ -138,4 +220,6 @@ pub struct Environment {
     pub url: Option<String>,
     /// `start` unless the file says otherwise.
     pub action: Option<String>,
+    /// `deployment_tier`.
+    pub tier: Option<String>,
 }

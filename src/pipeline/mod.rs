@@ -9,8 +9,12 @@ mod keywords;
 mod node;
 mod parts;
 mod read;
+mod request;
 mod yaml;
 
 pub use error::ReadError;
-pub use job::{Artifacts, Cache, Environment, Image, Job, Pipeline, Service, Variable};
-pub use read::read;
+pub use job::{
+    AllowFailure, Artifacts, Cache, Environment, Image, Job, Need, Node, Pipeline, Retry, Service, Variable, When,
+};
+pub use read::{create, read};
+pub use request::{Request, Tree};

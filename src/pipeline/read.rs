@@ -1,16 +1,31 @@
 //! Reads the file as a whole: stages, defaults, variables, and every job.
 
 use super::error::ReadError;
-use super::job::{Job, Pipeline};
+use super::job::{AllowFailure, Job, Pipeline};
 use super::keywords::Keywords;
 use super::node::Node;
 use super::parts::{self, not_read_yet};
+use super::request::Request;
 use super::yaml::compose;
 
 /// Names at the top of a file that are no jobs, and that this reader does not know.
 const NO_JOBS: [&str; 5] = ["include", "workflow", "spec", "true", "false"];
 /// The stages of a file that names none.
 const STAGES: [&str; 3] = ["build", "test", "deploy"];
+
+/// Makes the pipeline that `request` asks for.
+///
+/// # Errors
+/// What is wrong in the file, with its line.
+pub fn create(request: &Request<'_>) -> Result<Pipeline, ReadError> {
+    let text = (request.tree.read)(request.path)
+        .ok_or_else(|| ReadError::at(0, format!("there is no file `{}`", request.path)))?;
+    let mut pipeline = read(&text)?;
+    for job in &mut pipeline.jobs {
+        job.variables = pipeline.variables.iter().chain(&job.variables).cloned().collect();
+    }
+    Ok(pipeline)
+}
 
 /// Reads a `.gitlab-ci.yml`.
 pub fn read(text: &str) -> Result<Pipeline, ReadError> {
@@ -66,7 +81,9 @@ fn read_job(name: &str, node: &Node, default: &Keywords, stages: &[String]) -> R
             "allow_failure" if value.entries(key).is_ok() => {
                 return Err(not_read_yet(value, "allow_failure:exit_codes"));
             }
-            "allow_failure" => job.allow_failure = value.boolean(key)?,
+            "allow_failure" => {
+                job.allow_failure = if value.boolean(key)? { AllowFailure::Yes } else { AllowFailure::No };
+            }
             "dependencies" => job.dependencies = Some(value.texts(key)?),
             _ if own.take(key, value)? => {}
             _ => return Err(not_read_yet(value, key)),

@@ -30,7 +30,7 @@ impl State {
             "build_finished_at_iso": iso(job.finished_at),
             "build_duration": self.seconds(job.started_at, job.finished_at),
             "build_queued_duration": job.queued_at.and_then(|at| self.seconds(Some(at), job.started_at)),
-            "build_allow_failure": job.definition.allow_failure,
+            "build_allow_failure": job.definition.may_fail(),
             // §1.6: `unknown_failure` on a job that has not failed, too.
             "build_failure_reason": job.failure_reason.as_deref().unwrap_or("unknown_failure"),
             "pipeline_id": pipeline.id,
@@ -144,7 +144,7 @@ impl State {
             "failure_reason": job.failure_reason,
             "when": "on_success",
             "manual": false,
-            "allow_failure": job.definition.allow_failure,
+            "allow_failure": job.definition.may_fail(),
             "user": user(),
             "runner": self.hook_runner(job),
             "artifacts_file": {

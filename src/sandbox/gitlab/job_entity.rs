@@ -21,7 +21,7 @@ pub(super) fn entity(state: &State, id: u64) -> Option<Value> {
         "ref": pipeline.ref_name,
         "tag": pipeline.tag,
         "coverage": null,
-        "allow_failure": job.definition.allow_failure,
+        "allow_failure": job.definition.may_fail(),
         "created_at": iso(Some(job.created_at)),
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),

@@ -216,7 +216,7 @@ pub(super) fn is_final(status: &str) -> bool {
 }
 
 fn verdict(job: &Job) -> (Status, bool) {
-    (job.status, job.definition.allow_failure)
+    (job.status, job.definition.may_fail())
 }
 
 /// One status for many jobs, in the order of GitLab's `Ci::Status::Composite`.

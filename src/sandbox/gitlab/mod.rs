@@ -39,7 +39,7 @@ mod wire;
 pub use faults::{Cut, Faults, Lag};
 pub use job_handle::{ArtifactView, JobHandle};
 pub use mirror::GitError;
-pub use options::{Hook, Options, RunnerSpec, Scope, Variable};
+pub use options::{Hook, Options, RunnerSpec, Scope, Source, Trigger, Variable};
 pub use pipeline_handle::PipelineHandle;
 pub use run::PipelineError;
 pub use server::GitLab;

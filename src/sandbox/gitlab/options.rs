@@ -57,6 +57,36 @@ impl Default for RunnerSpec {
     }
 }
 
+/// What starts a pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trigger {
+    /// The branch or tag; for a merge request its source branch.
+    pub ref_name: String,
+    /// `CI_PIPELINE_SOURCE`.
+    pub source: Source,
+    /// Variables of this run: they win over the file's and over the project's.
+    pub variables: Vec<Variable>,
+    /// Values for the file's `spec:inputs`.
+    pub inputs: Vec<(String, String)>,
+}
+
+/// What kind of event starts a pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// A push to a branch or of a tag.
+    #[default]
+    Push,
+    /// A person, in GitLab's form.
+    Web,
+    /// A merge request into the branch `target`.
+    MergeRequest {
+        /// The target branch.
+        target: String,
+        /// `CI_MERGE_REQUEST_TITLE`.
+        title: String,
+    },
+}
+
 /// A project's CI variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variable {

@@ -53,7 +53,7 @@ pub(super) fn last(variables: &[Sent], key: &str) -> Option<String> {
 pub(super) fn simple(state: &State, pipeline: &Pipeline, definition: &Arc<pipeline::Job>) -> Vec<Sent> {
     let mut variables = of_project(state, pipeline);
     variables.extend(of_pipeline(state, pipeline));
-    variables.extend(of_file(pipeline, definition));
+    variables.extend(of_file(definition));
     variables.extend(of_settings(state, pipeline));
     variables
 }
@@ -65,7 +65,7 @@ pub(super) fn variables(state: &State, job: &Job, pipeline: &Pipeline) -> Vec<Se
     variables.extend(of_pipeline(state, pipeline));
     variables.extend(of_runner(state, job));
     variables.extend(of_environment(&simple(state, pipeline, &job.definition), job));
-    variables.extend(of_file(pipeline, &job.definition));
+    variables.extend(of_file(&job.definition));
     variables.extend(of_dependencies(state, job));
     variables.extend(of_settings(state, pipeline));
     variables
@@ -199,9 +199,9 @@ fn of_environment(simple: &[Sent], job: &Job) -> Vec<Sent> {
     variables
 }
 
-/// The file's variables, the job's in the place of the pipeline's.
-fn of_file(pipeline: &Pipeline, definition: &pipeline::Job) -> Vec<Sent> {
-    let mut merged: Vec<&pipeline::Variable> = pipeline.file.variables.iter().collect();
+/// The file's variables, each once.
+fn of_file(definition: &pipeline::Job) -> Vec<Sent> {
+    let mut merged: Vec<&pipeline::Variable> = Vec::new();
     for variable in &definition.variables {
         match merged.iter_mut().find(|known| known.key == variable.key) {
             Some(known) => *known = variable,

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::machine;
 use super::mirror::GitError;
+use super::options::Trigger;
 use super::shared::Shared;
 use super::state::Pipeline;
-use crate::pipeline::{self, ReadError};
+use crate::pipeline::{self, ReadError, Request, Tree};
 
 /// Why no pipeline was made.
 #[derive(Debug, thiserror::Error)]
@@ -28,14 +29,21 @@ pub enum PipelineError {
     File(#[from] ReadError),
 }
 
-pub(super) fn run(shared: &Arc<Shared>, project: u64, ref_name: &str) -> Result<u64, PipelineError> {
+pub(super) fn run(shared: &Arc<Shared>, project: u64, trigger: &Trigger) -> Result<u64, PipelineError> {
+    let ref_name = trigger.ref_name.as_str();
     let no_project = || PipelineError::NoProject(project);
     let mirror =
         shared.read(|state| state.project(project).map(|row| Arc::clone(&row.mirror))).ok_or_else(no_project)?;
     mirror.refresh()?;
     let resolved = mirror.resolve(ref_name).ok_or_else(|| PipelineError::NoRef(ref_name.to_owned()))?;
     let text = mirror.file(&resolved.sha, ".gitlab-ci.yml").map_err(PipelineError::NoFile)?;
-    let file = Arc::new(pipeline::read(&text)?);
+    let request = Request {
+        path: ".gitlab-ci.yml",
+        variables: Vec::new(),
+        inputs: trigger.inputs.clone(),
+        tree: Tree::of_text(&text),
+    };
+    let file = Arc::new(pipeline::create(&request)?);
     let commit = mirror.commit(&resolved.sha)?;
     let default_branch = mirror.default_branch();
     shared.change(|state| {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::faults::Faults;
 use super::job_handle::JobHandle;
 use super::mirror::Mirror;
-use super::options::{Hook, Options, RunnerSpec, Variable};
+use super::options::{Hook, Options, RunnerSpec, Trigger, Variable};
 use super::pipeline_handle::PipelineHandle;
 use super::run::{self, PipelineError};
 use super::shared::Shared;
@@ -120,7 +120,12 @@ impl GitLab {
 
     /// Starts a pipeline for a branch or tag, as a push would.
     pub fn run_pipeline(&self, project: u64, ref_name: &str) -> Result<PipelineHandle, PipelineError> {
-        let id = run::run(self.shared(), project, ref_name)?;
+        self.trigger(project, &Trigger { ref_name: ref_name.to_owned(), ..Trigger::default() })
+    }
+
+    /// Starts a pipeline for whatever `trigger` says.
+    pub fn trigger(&self, project: u64, trigger: &Trigger) -> Result<PipelineHandle, PipelineError> {
+        let id = run::run(self.shared(), project, trigger)?;
         Ok(PipelineHandle::new(self.shared(), id))
     }
 

@@ -1,0 +1,43 @@
+//! Owns what the reader must be told besides the file: the event's variables and the repository's tree.
+
+/// What a pipeline is made of.
+pub struct Request<'a> {
+    /// Where the configuration lies in the tree: `.gitlab-ci.yml`.
+    pub path: &'a str,
+    /// What is known before the file is read, a later one wins: predefined, of the project, of whoever starts the
+    /// pipeline. `CI_PIPELINE_SOURCE`, `CI_COMMIT_BRANCH`, `CI_COMMIT_TAG` and `CI_COMMIT_REF_NAME` decide `only`.
+    pub variables: Vec<(String, String)>,
+    /// Values for `spec:inputs` of the configuration.
+    pub inputs: Vec<(String, String)>,
+    /// The repository at the pipeline's commit.
+    pub tree: Tree<'a>,
+}
+
+/// A repository at one commit, as far as a pipeline asks about it.
+pub struct Tree<'a> {
+    /// Every file: its path, and the id of its content.
+    pub files: Vec<(String, String)>,
+    /// The paths that the push or the merge request changed; `None` where there is nothing to compare with, and
+    /// `changes` holds.
+    pub changed: Option<Vec<String>>,
+    /// The content of a file.
+    pub read: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    /// The paths that differ from another ref's: `changes:compare_to`; `None` if there is no such ref.
+    pub changed_since: Box<dyn Fn(&str) -> Option<Vec<String>> + 'a>,
+    /// The last commit that changed a path: `cache:key:files_commits`.
+    pub last_commit: Box<dyn Fn(&str) -> Option<String> + 'a>,
+}
+
+impl Tree<'_> {
+    /// A tree of the one file `.gitlab-ci.yml`, with nothing to compare it with.
+    pub fn of_text(text: &str) -> Tree<'static> {
+        let text = text.to_owned();
+        Tree {
+            files: vec![(".gitlab-ci.yml".to_owned(), String::new())],
+            changed: None,
+            read: Box::new(move |path| (path == ".gitlab-ci.yml").then(|| text.clone())),
+            changed_since: Box::new(|_| None),
+            last_commit: Box::new(|_| None),
+        }
+    }
+}
