@@ -99,6 +99,12 @@ impl Pipeline {
         self.merge_request.as_ref().map_or_else(|| self.ref_name.clone(), MergeRequest::git_ref)
     }
 
+    /// The commit that shows what the event changed: only a merge request, or a push to a branch that was there, has one.
+    pub fn compares_with(&self) -> Option<&str> {
+        let before = self.merge_request.as_ref().map_or(self.before_sha.as_str(), |request| &request.diff_base);
+        before.bytes().any(|digit| digit != b'0').then_some(before)
+    }
+
     /// The branch that a pipeline for a branch belongs to.
     pub fn branch(&self) -> Option<&str> {
         (!self.tag && self.merge_request.is_none()).then_some(self.ref_name.as_str())

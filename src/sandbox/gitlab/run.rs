@@ -46,7 +46,7 @@ pub(super) fn run(shared: &Arc<Shared>, project: u64, trigger: &Trigger) -> Resu
         shared.read(|state| state.project(project).map(|row| Arc::clone(&row.mirror))).ok_or_else(no_project)?;
     mirror.refresh()?;
     let row = draft(shared, &mirror, project, trigger)?;
-    let tree = tree(&mirror, &row)?;
+    let tree = tree(&mirror, &row.sha, row.compares_with())?;
     if !tree.files.iter().any(|(path, _)| path == FILE) {
         return Err(PipelineError::NoFile);
     }
