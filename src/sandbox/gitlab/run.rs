@@ -40,6 +40,7 @@ pub(super) fn run(shared: &Arc<Shared>, project: u64, trigger: &Trigger) -> Resu
     let request = Request {
         path: ".gitlab-ci.yml",
         variables: Vec::new(),
+        settings: Vec::new(),
         inputs: trigger.inputs.clone(),
         tree: Tree::of_text(&text),
     };
