@@ -1,7 +1,7 @@
 //! What events decide: rules, only and except, workflow, includes, inputs.
 
-use super::super::When;
-use super::*;
+use super::support::*;
+use crate::pipeline::When;
 
 const MR: &[(&str, &str)] =
     &[("CI_PIPELINE_SOURCE", "merge_request_event"), ("CI_COMMIT_BRANCH", ""), ("CI_MERGE_REQUEST_IID", "1")];
@@ -38,9 +38,9 @@ fn changes_hold_for_what_changed_and_where_nothing_can_be_compared() {
     request.tree.changed = Some(vec!["src/deep/a.c".to_owned()]);
     request.tree.changed_since = Box::new(|name| (name == "main").then(|| vec!["lib/b".to_owned()]));
 
-    assert_eq!(names(&super::super::create(&request).expect("it reads")), ["a", "b", "z"]);
+    assert_eq!(names(&create(&request).expect("it reads")), ["a", "b", "z"]);
     request.tree.changed = None;
-    assert_eq!(names(&super::super::create(&request).expect("it reads")), ["a", "b", "c", "z"]);
+    assert_eq!(names(&create(&request).expect("it reads")), ["a", "b", "c", "z"]);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn settings_win_over_the_file_in_rules() {
     let mut request = request(&files);
     request.settings.push(("DEPLOY".to_owned(), "yes".to_owned()));
 
-    assert_eq!(names(&super::super::create(&request).expect("it reads")), ["a", "b"]);
+    assert_eq!(names(&create(&request).expect("it reads")), ["a", "b"]);
     assert_eq!(jobs_of(text, &[]), ["b"]);
 }
 
@@ -127,5 +127,5 @@ fn inputs_of_the_configuration_are_given_from_outside() {
     let mut request = request(&files);
     request.inputs.push(("count".to_owned(), "2".to_owned()));
 
-    assert_eq!(names(&super::super::create(&request).expect("it reads")), ["a 1/2", "a 2/2"]);
+    assert_eq!(names(&create(&request).expect("it reads")), ["a 1/2", "a 2/2"]);
 }

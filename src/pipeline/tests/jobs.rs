@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::{AllowFailure, Need, Node, Retry, When};
-use super::*;
+use super::support::*;
+use crate::pipeline::{AllowFailure, Need, Node, Retry, When};
 
 #[test]
 fn a_job_inherits_the_defaults_that_it_does_not_replace() {

@@ -1,6 +1,6 @@
 //! Mistakes: each is refused with its place, and with the word that was probably meant.
 
-use super::*;
+use super::support::*;
 
 #[test]
 fn a_typo_is_refused_with_its_line_and_the_nearest_keyword() {
