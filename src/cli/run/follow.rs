@@ -1,9 +1,11 @@
 //! Follows a pipeline until it is over, and passes on what the user wants of it meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::cli::clean::plain;
 use crate::cli::screen::Tone;
+use crate::cli::words::clock;
 use crate::sandbox::Sandbox;
 use crate::sandbox::gitlab::{JobHandle, PipelineHandle};
 
@@ -18,21 +20,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Names of jobs are padded to the longest, but not to a very long one.
 const WIDEST_NAME: usize = 24;
 
-/// How following ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Followed {
-    /// The pipeline is over.
-    ToTheEnd,
-    /// The user stopped it hard.
-    Stopped,
-}
-
 /// Tells of a pipeline while it runs.
 pub(super) struct Follower<'a> {
     pub(super) sandbox: &'a Sandbox,
     pub(super) console: &'a Console,
     pub(super) place: &'a Place,
     pub(super) full_log: bool,
+    /// The names of the manual jobs that are started.
+    pub(super) wanted: Vec<String>,
+    /// Whether the user has cancelled the run.
+    pub(super) canceled: bool,
+    /// The delayed jobs that were told of, by id.
+    pub(super) delayed: BTreeSet<u64>,
     /// What was told, by job id.
     pub(super) tellers: BTreeMap<u64, Teller>,
     /// Names for the jobs' files.
@@ -40,39 +39,52 @@ pub(super) struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// Follows `pipeline`.
+    /// Follows `pipeline` until nothing of it moves by itself, or the user stops it hard.
     pub(super) async fn follow(
         &mut self,
         pipeline: &PipelineHandle,
         interrupts: &mut Interrupts,
-    ) -> anyhow::Result<Followed> {
+    ) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let mut canceling = false;
         loop {
             let interrupted = tokio::select! {
                 () = interrupts.next() => true,
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
-            if interrupted && canceling {
+            if interrupted && self.canceled {
                 self.console.line(Tone::Warning, "stopping hard");
                 self.jobs().iter().rev().for_each(JobHandle::force_cancel);
                 self.look()?;
-                return Ok(Followed::Stopped);
+                return Ok(());
             }
             if interrupted {
-                canceling = true;
+                self.canceled = true;
                 self.console.line(Tone::Warning, "canceling; once more to stop hard");
-                // From the end, so that no job starts because one before it is over.
-                self.jobs().iter().rev().for_each(JobHandle::cancel);
+                pipeline.cancel();
             }
+            self.play(pipeline);
             // Before the last look, so that it sees everything.
-            let over = is_waiting_for_nobody(&pipeline.status()) && self.sandbox.ecs.live_tasks() == 0;
+            let over = rests(pipeline) && self.sandbox.ecs.live_tasks() == 0;
             self.look()?;
-            let mut progress = Progress { canceling, ..Progress::default() };
-            pipeline.jobs().iter().for_each(|job| progress.count(&job.name(), &job.status()));
+            let mut progress = Progress { canceling: self.canceled, ..Progress::default() };
+            for job in pipeline.jobs() {
+                progress.count(&job.name(), &job.status(), self.starts_in(&job));
+            }
             self.console.progress(progress.words(begun.elapsed()));
             if over {
-                return Ok(Followed::ToTheEnd);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Starts the manual jobs that the user named, each when its turn has come.
+    fn play(&self, pipeline: &PipelineHandle) {
+        if self.canceled {
+            return;
+        }
+        for job in pipeline.jobs() {
+            if job.status() == "manual" && self.wanted.contains(&job.name()) {
+                job.play();
             }
         }
     }
@@ -82,6 +94,12 @@ impl Follower<'_> {
         let width = jobs.iter().map(|job| job.name().chars().count()).max().unwrap_or_default().min(WIDEST_NAME);
         let mut told = Vec::new();
         for (place, job) in jobs.iter().enumerate() {
+            if let Some(delay) = self.starts_in(job)
+                && self.delayed.insert(job.id())
+            {
+                let words = format!("{}: starts in {}", plain(&job.name()), clock(delay));
+                told.push(self.console.screen.paint(Tone::Faint, &words));
+            }
             if !self.tellers.contains_key(&job.id()) {
                 if job.started_at().is_none() {
                     continue;
@@ -101,13 +119,22 @@ impl Follower<'_> {
         Ok(())
     }
 
+    /// How long a delayed job still waits.
+    fn starts_in(&self, job: &JobHandle) -> Option<Duration> {
+        let at = job.scheduled_at().filter(|_| job.status() == "scheduled")?;
+        Some(Duration::try_from(at.duration_since(self.sandbox.clock.now())).unwrap_or_default())
+    }
+
     /// All jobs, those that were tried again as well.
     fn jobs(&self) -> Vec<JobHandle> {
         self.sandbox.gitlab.jobs()
     }
 }
 
-/// Whether the pipeline goes on by itself no more: it is over, or waits for a person.
-fn is_waiting_for_nobody(status: &str) -> bool {
-    matches!(status, "success" | "failed" | "canceled" | "skipped" | "manual")
+/// Whether nothing of the pipeline moves by itself: it is over, or goes on only when a person starts a job.
+fn rests(pipeline: &PipelineHandle) -> bool {
+    let moves = |job: &JobHandle| {
+        matches!(job.status().as_str(), "waiting_for_resource" | "pending" | "running" | "canceling" | "scheduled")
+    };
+    !pipeline.jobs().iter().any(moves)
 }

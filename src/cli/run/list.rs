@@ -3,16 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::cli::screen::{Screen, Tone};
+use crate::cli::source::{ReadJob, Reading};
 use crate::cli::words::{Table, clock};
-use crate::pipeline::{Job, Pipeline, When};
+use crate::pipeline::When;
 
 /// One row a job.
-pub(super) fn show(pipeline: &Pipeline, screen: Screen) {
+pub(super) fn show(reading: &Reading, screen: Screen) {
     let mut table = Table::new(&["job", "stage", "when", "needs"]);
-    for job in &pipeline.jobs {
+    for job in &reading.jobs {
         let needs = job.needs.as_ref().map(|needs| match needs.as_slice() {
             [] => "nothing".to_owned(),
-            needs => needs.iter().map(|need| need.job.as_str()).collect::<Vec<_>>().join(", "),
+            needs => needs.join(", "),
         });
         table.row(
             Tone::Plain,
@@ -23,15 +24,12 @@ pub(super) fn show(pipeline: &Pipeline, screen: Screen) {
 }
 
 /// The same for machines: `needs` is null where the stages decide.
-pub(super) fn document(pipeline: &Pipeline) -> Value {
-    let job = |job: &Job| {
-        let needs = job.needs.as_ref().map(|needs| needs.iter().map(|need| &need.job).collect::<Vec<_>>());
-        json!({"name": job.name, "stage": job.stage, "when": when(job), "needs": needs, "tags": job.tags})
-    };
-    json!({"jobs": pipeline.jobs.iter().map(job).collect::<Vec<_>>()})
+pub(super) fn document(reading: &Reading) -> Value {
+    let job = |job: &ReadJob| json!({"name": job.name, "stage": job.stage, "when": when(job), "needs": job.needs, "tags": job.tags});
+    json!({"jobs": reading.jobs.iter().map(job).collect::<Vec<_>>()})
 }
 
-fn when(job: &Job) -> String {
+fn when(job: &ReadJob) -> String {
     match job.when {
         When::OnSuccess => "on_success".to_owned(),
         When::OnFailure => "on_failure".to_owned(),

@@ -1,6 +1,6 @@
 //! Runs a pipeline from its snapshot to its report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -9,9 +9,8 @@ use crate::cli::agent::agent;
 use crate::cli::clean::plain;
 use crate::cli::exit::ExitCode;
 use crate::cli::screen::{Screen, Tone, print_error, print_json};
-use crate::cli::source::{Reading, Snapshot, foreign_tags, unreadable};
+use crate::cli::source::{ReadJob, Reading, Snapshot, foreign_tags, unreadable};
 use crate::config::Fleet;
-use crate::pipeline::Pipeline;
 use crate::plan::VOCABULARY;
 use crate::sandbox::gitlab::{PipelineHandle, RunnerSpec, Trigger};
 use crate::sandbox::{Sandbox, Settings};
@@ -48,27 +47,29 @@ impl Run {
         let snapshot = Snapshot::take(&self.dir, &self.event, None)?;
         let trigger = self.event.trigger(&snapshot)?;
         let reading = Reading::of(&snapshot, &trigger).await?;
-        let file = reading.file.clone();
-        reading.close().await;
         if self.list {
             match self.json {
-                true => print_json(&list::document(&file)),
-                false => list::show(&file, screen),
+                true => print_json(&list::document(&reading)),
+                false => list::show(&reading, screen),
             }
             return Ok(ExitCode::Success);
         }
-        let _chosen = select::select(&file, &self.wanted)?;
+        let chosen = select::select(&reading.jobs, &self.wanted)?;
+        anyhow::ensure!(
+            chosen.as_ref().is_none_or(|chosen| chosen.len() == reading.jobs.len()),
+            "a part of a pipeline cannot be run yet"
+        );
         let agent = agent()?;
         let place = Place::take(&snapshot.top, self.artifacts.as_deref())?;
-        self.introduce(screen, &snapshot, &file);
+        self.introduce(screen, &snapshot, &reading);
         let settings = Settings {
             agent: Some(agent),
-            runners: vec![runner(&file)],
+            runners: vec![runner(&reading.jobs)],
             fleet: fleet(self.at_once.unwrap_or_else(processors)),
             ..Settings::default()
         };
         let sandbox = Sandbox::start(settings).await.context("starting the stand-ins for GitLab, ECS and S3")?;
-        let report = self.follow(&sandbox, screen, &place, (&snapshot, &trigger, &file), &mut interrupts).await;
+        let report = self.follow(&sandbox, screen, &place, (&snapshot, &trigger, &reading), &mut interrupts).await;
         let region = sandbox.fleet.region.clone();
         sandbox.shutdown().await;
         let report = report?;
@@ -81,15 +82,15 @@ impl Run {
     }
 
     /// What is to be known before the first job starts.
-    fn introduce(&self, screen: Screen, snapshot: &Snapshot, file: &Pipeline) {
+    fn introduce(&self, screen: Screen, snapshot: &Snapshot, reading: &Reading) {
         let title = format!("{} at {}", self.event.words(snapshot), &snapshot.commit[..8.min(snapshot.commit.len())]);
         screen.line(Tone::Title, &plain(&format!("{}: {title}", snapshot.project_path)));
         let note = "Jobs run as processes of this machine, not in containers: `image:` and users are ignored.";
         screen.line(Tone::Plain, note);
-        for note in snapshot.notes.iter().chain(&file.notes) {
+        for note in snapshot.notes.iter().chain(&reading.notes) {
             screen.line(Tone::Plain, &plain(&format!("note: {note}")));
         }
-        for tag in foreign_tags(&file.jobs) {
+        for tag in foreign_tags(&reading.jobs) {
             screen.line(Tone::Warning, &plain(&format!("tags: {}", tag.words())));
         }
         screen.line(Tone::Plain, "");
@@ -100,7 +101,7 @@ impl Run {
         sandbox: &Sandbox,
         screen: Screen,
         place: &Place,
-        (snapshot, trigger, file): (&Snapshot, &Trigger, &Pipeline),
+        (snapshot, trigger, reading): (&Snapshot, &Trigger, &Reading),
         interrupts: &mut Interrupts,
     ) -> anyhow::Result<RunReport> {
         let begun = Instant::now();
@@ -109,19 +110,31 @@ impl Run {
         pipeline.jobs().iter().for_each(|job| job.watch(true));
         let console = Console::new(screen);
         let (tellers, names) = (BTreeMap::new(), FileNames::default());
-        let mut follower = Follower { sandbox, console: &console, place, full_log: self.full_log, tellers, names };
+        let jobs = reading.jobs.iter();
+        let wanted = jobs.filter(|job| self.wanted.iter().any(|name| job.is_called(name))).map(|job| job.name.clone());
+        let mut follower = Follower {
+            sandbox,
+            console: &console,
+            place,
+            full_log: self.full_log,
+            wanted: wanted.collect(),
+            canceled: false,
+            delayed: BTreeSet::new(),
+            tellers,
+            names,
+        };
         let followed = follower.follow(&pipeline, interrupts).await;
         console.end_progress();
         followed?;
         let seconds = begun.elapsed().as_secs_f64();
-        self.report(&pipeline, &follower, (snapshot, file), seconds).await
+        self.report(&pipeline, &follower, snapshot, seconds).await
     }
 
     async fn report(
         &self,
         pipeline: &PipelineHandle,
         follower: &Follower<'_>,
-        (snapshot, file): (&Snapshot, &Pipeline),
+        snapshot: &Snapshot,
         seconds: f64,
     ) -> anyhow::Result<RunReport> {
         let place = follower.place;
@@ -129,10 +142,6 @@ impl Run {
         let mut jobs = Vec::new();
         for job in pipeline.jobs() {
             let mut row = JobReport::of(&job, follower.sandbox).await;
-            if let Some(definition) = file.jobs.iter().find(|definition| definition.name == row.name) {
-                row.stage.clone_from(&definition.stage);
-                row.may_fail = definition.may_fail();
-            }
             if let Some(teller) = follower.tellers.get(&job.id()) {
                 row.tail = teller.tail.iter().cloned().collect();
                 row.log = Some(teller.path.clone());
@@ -147,6 +156,7 @@ impl Run {
         }
         Ok(RunReport {
             status: pipeline.status(),
+            canceled: follower.canceled,
             event: self.event.words(snapshot),
             commit: snapshot.commit.clone(),
             seconds,
@@ -159,9 +169,9 @@ impl Run {
 }
 
 /// A runner that takes every job of the pipeline: it carries the vocabulary and all tags that the jobs ask for.
-fn runner(file: &Pipeline) -> RunnerSpec {
+fn runner(jobs: &[ReadJob]) -> RunnerSpec {
     let mut tags = VOCABULARY.map(str::to_owned).to_vec();
-    tags.extend(foreign_tags(&file.jobs).into_iter().map(|foreign| foreign.tag));
+    tags.extend(foreign_tags(jobs).into_iter().map(|foreign| foreign.tag));
     RunnerSpec { description: "mayfly".into(), tags, ..RunnerSpec::default() }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Progress {
     pub(super) running: Vec<String>,
     /// Jobs that wait for their delay.
     pub(super) delayed: usize,
+    /// The one of them that starts first, and when.
+    pub(super) next: Option<(Duration, String)>,
     /// Jobs that are over.
     pub(super) done: usize,
     /// Jobs that are over and failed.
@@ -26,8 +28,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Takes a job's status into account.
-    pub(super) fn count(&mut self, name: &str, status: &str) {
+    /// Takes a job's status into account; a delayed one `starts_in` so long.
+    pub(super) fn count(&mut self, name: &str, status: &str, starts_in: Option<Duration>) {
+        if let Some(delay) = starts_in
+            && self.next.as_ref().is_none_or(|(soonest, _)| delay < *soonest)
+        {
+            self.next = Some((delay, name.to_owned()));
+        }
         self.all += usize::from(status != "manual");
         match status {
             "running" | "canceling" => self.running.push(name.to_owned()),
@@ -49,7 +56,8 @@ impl Progress {
         }
         parts.push(format!("{} running", self.running.len()));
         if self.delayed > 0 {
-            parts.push(format!("{} delayed", self.delayed));
+            let next = self.next.as_ref().map(|(delay, name)| format!(" (`{}` in {})", plain(name), clock(*delay)));
+            parts.push(format!("{} delayed{}", self.delayed, next.unwrap_or_default()));
         }
         parts.push(format!("{} of {} done", self.done, self.all));
         if self.failed > 0 {
@@ -79,10 +87,11 @@ mod tests {
             ("e", "manual"),
             ("f", "scheduled"),
         ] {
-            progress.count(name, status);
+            let starts_in = (status == "scheduled").then_some(Duration::from_secs(90));
+            progress.count(name, status, starts_in);
         }
         let line = progress.words(Duration::from_secs(42));
-        assert_eq!(line, "2 running · 1 delayed · 3 of 7 done · 1 failed · 0:42  build, lint");
+        assert_eq!(line, "2 running · 1 delayed (`f` in 1:30) · 3 of 7 done · 1 failed · 0:42  build, lint");
         assert_eq!(Progress::default().words(Duration::ZERO), "0 running · 0 of 0 done · 0:00");
     }
 

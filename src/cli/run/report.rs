@@ -21,6 +21,8 @@ pub(super) struct RunReport {
     pub(super) event: String,
     /// The commit that ran.
     pub(super) commit: String,
+    /// Whether the user stopped it.
+    pub(super) canceled: bool,
     /// From start to end.
     pub(super) seconds: f64,
     /// The jobs, in the order of the file.
@@ -59,7 +61,8 @@ pub(super) struct JobReport {
 impl RunReport {
     /// Whether nothing failed that may not fail.
     pub(super) fn passed(&self) -> bool {
-        matches!(self.status.as_str(), "success" | "manual" | "skipped") && !self.jobs.iter().any(JobReport::is_failure)
+        let is_good = matches!(self.status.as_str(), "success" | "manual" | "skipped");
+        is_good && !self.canceled && !self.jobs.iter().any(JobReport::is_failure)
     }
 
     /// What all jobs together would have cost.
@@ -78,6 +81,8 @@ impl JobReport {
         let dollars = price.zip(seconds).map(|(p, seconds)| p.per_minute / 60.0 * seconds.max(LEAST_BILLED_SECONDS));
         JobReport {
             name: job.name(),
+            stage: job.stage(),
+            may_fail: job.may_fail(),
             status: job.status(),
             seconds,
             plan,

@@ -85,6 +85,7 @@ fn show_failure(job: &JobReport, screen: Screen) {
 
 fn verdict(report: &RunReport) -> (Tone, String) {
     let (tone, word) = match report.status.as_str() {
+        _ if report.canceled => (Tone::Warning, "canceled"),
         "canceled" | "canceling" => (Tone::Warning, "canceled"),
         _ if !report.passed() => (Tone::Bad, "failed"),
         "manual" => (Tone::Good, "passed so far; it waits for a manual job"),
@@ -125,6 +126,7 @@ mod tests {
         };
         RunReport {
             status: status.into(),
+            canceled: false,
             event: String::new(),
             commit: String::new(),
             seconds: 61.0,

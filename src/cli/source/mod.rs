@@ -8,6 +8,6 @@ mod snapshot;
 mod tags;
 
 pub(super) use event::EventOptions;
-pub(super) use reading::{Reading, unreadable};
+pub(super) use reading::{ReadJob, Reading, unreadable};
 pub(super) use snapshot::Snapshot;
-pub(super) use tags::{ForeignTag, foreign_tags};
+pub(super) use tags::foreign_tags;

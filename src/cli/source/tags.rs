@@ -1,7 +1,8 @@
 //! Finds the tags that no Mayfly runner carries, and what their author probably meant.
 
-use crate::pipeline::Job;
 use crate::plan::{VOCABULARY, nearest_label};
+
+use super::reading::ReadJob;
 
 /// A tag outside the vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(in crate::cli) struct ForeignTag {
 }
 
 /// The foreign tags of `jobs`, each once.
-pub(in crate::cli) fn foreign_tags(jobs: &[Job]) -> Vec<ForeignTag> {
+pub(in crate::cli) fn foreign_tags(jobs: &[ReadJob]) -> Vec<ForeignTag> {
     let mut foreign: Vec<ForeignTag> = Vec::new();
     for job in jobs {
         for tag in job.tags.iter().filter(|tag| !VOCABULARY.contains(&tag.as_str())) {
@@ -91,10 +92,10 @@ mod tests {
 
     #[test]
     fn a_foreign_tag_is_named_once_with_all_its_jobs() {
-        let job = |name: &str, tags: &[&str]| Job {
+        let job = |name: &str, tags: &[&str]| ReadJob {
             name: name.into(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
-            ..Job::default()
+            ..ReadJob::default()
         };
         let foreign =
             foreign_tags(&[job("a", &["mayfly", "docker", "cpu-3"]), job("b", &["docker"]), job("c", &["docker"])]);
