@@ -1,5 +1,7 @@
 //! Writes lines above a progress line that stays at the bottom of a terminal; elsewhere there are lines only.
 
+use std::cell::RefCell;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::screen::{Screen, Tone};
@@ -8,6 +10,7 @@ use crate::cli::screen::{Screen, Tone};
 pub(super) struct Console {
     pub(super) screen: Screen,
     bar: Option<ProgressBar>,
+    shown: RefCell<String>,
 }
 
 impl Console {
@@ -17,7 +20,7 @@ impl Console {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
             bar.with_style(style)
         });
-        Console { screen, bar }
+        Console { screen, bar, shown: RefCell::default() }
     }
 
     /// Lines that are painted already, at once: the progress line is drawn anew only once.
@@ -37,9 +40,12 @@ impl Console {
 
     /// What the progress line says now.
     pub(super) fn progress(&self, text: String) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(text);
+        if let Some(bar) = &self.bar
+            && *self.shown.borrow() != text
+        {
+            bar.set_message(text.clone());
             bar.tick();
+            self.shown.replace(text);
         }
     }
 

@@ -19,13 +19,13 @@ pub(in crate::cli) struct EventOptions {
     pub(super) tag: Option<String>,
     /// Run the pipeline of a merge request into TARGET, the default branch without it
     #[arg(long, value_name = "TARGET", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "tag")]
-    merge_request: Option<String>,
+    pub(super) merge_request: Option<String>,
     /// A variable of this run; it wins over those of the file
     #[arg(long = "variable", value_name = "KEY=VALUE")]
-    variables: Vec<String>,
+    pub(super) variables: Vec<String>,
     /// A value for one of the `spec:inputs` of the file
     #[arg(long = "input", value_name = "KEY=VALUE")]
-    inputs: Vec<String>,
+    pub(super) inputs: Vec<String>,
 }
 
 impl EventOptions {

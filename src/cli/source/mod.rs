@@ -5,6 +5,8 @@ mod git;
 mod reading;
 mod repository;
 mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 mod tags;
 
 pub(super) use event::EventOptions;
