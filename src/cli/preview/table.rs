@@ -25,7 +25,13 @@ pub(super) fn show(previewed: &Previewed, screen: Screen) {
         );
     }
     table.show(screen);
+    if previewed.refused().next().is_some() {
+        screen.line(Tone::Plain, "");
+    }
     show_refusals(previewed, screen);
+    if !previewed.foreign_tags.is_empty() || !previewed.notes.is_empty() {
+        screen.line(Tone::Plain, "");
+    }
     show_hints(previewed, screen);
 }
 
@@ -35,7 +41,6 @@ pub(super) fn show_refusals(previewed: &Previewed, screen: Screen) {
     if refused.is_empty() {
         return;
     }
-    screen.line(Tone::Plain, "");
     screen.line(Tone::Bad, &format!("{} would be refused:", many(refused.len(), "job")));
     for (job, sentence) in refused {
         screen.line(Tone::Plain, &plain(&format!("  {job}: {sentence}")));
@@ -44,10 +49,6 @@ pub(super) fn show_refusals(previewed: &Previewed, screen: Screen) {
 
 /// Tags that nobody may carry, and what only a real GitLab does.
 pub(super) fn show_hints(previewed: &Previewed, screen: Screen) {
-    if previewed.foreign_tags.is_empty() && previewed.notes.is_empty() {
-        return;
-    }
-    screen.line(Tone::Plain, "");
     for tag in &previewed.foreign_tags {
         let tone = if tag.meant.is_some() { Tone::Bad } else { Tone::Warning };
         screen.line(tone, &plain(&format!("tags: {}", tag.words())));
