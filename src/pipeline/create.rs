@@ -18,6 +18,8 @@ use super::scope::{Known, Scope};
 
 /// GitLab's bound for the jobs of a pipeline is a plan's; this is a pipeline that nobody reads any more.
 const MAX_JOBS: usize = 10_000;
+/// The text of all jobs together, in bytes: every job carries its variables and scripts itself.
+const MAX_TEXT: usize = 256 * 1024 * 1024;
 
 /// Makes the pipeline that `request` asks for.
 ///
@@ -41,7 +43,7 @@ pub fn create(request: &Request<'_>) -> Result<Pipeline, ReadError> {
         return Err(ReadError::at(0, "the file has no visible job"));
     }
     let place = |stage: &str| expanded.stages.iter().position(|known| known == stage).unwrap_or_default();
-    let (mut names, mut made) = (Names::new(), Vec::new());
+    let (mut names, mut made, mut text) = (Names::new(), Vec::new(), 0);
     for definition in &definitions {
         let (name, stage) = (&definition.job.name, place(&definition.job.stage));
         if definition.trigger {
@@ -53,10 +55,12 @@ pub fn create(request: &Request<'_>) -> Result<Pipeline, ReadError> {
             names.define(&instance.name, stage);
             if let Some(one) = maker.job(definition, &instance).map_err(|error| error.in_job(name))? {
                 names.create(name, &one.job.name);
+                text += one.text();
                 made.push((definition, one));
             }
-            if made.len() > MAX_JOBS {
-                return Err(ReadError::at(0, format!("the pipeline has more than {MAX_JOBS} jobs")));
+            if made.len() > MAX_JOBS || text > MAX_TEXT {
+                let what = format!("the pipeline has more than {MAX_JOBS} jobs, or {MAX_TEXT} bytes of text in them");
+                return Err(ReadError::at(0, what));
             }
         }
     }
@@ -213,6 +217,14 @@ impl Maker<'_> {
 }
 
 impl Made<'_> {
+    /// The bytes that grow with the number of jobs.
+    fn text(&self) -> usize {
+        let job = &self.job;
+        let scripts = job.before_script.iter().chain(&job.script).chain(&job.after_script);
+        let variables = job.variables.iter().map(|variable| variable.key.len() + variable.value.len());
+        scripts.map(String::len).chain(variables).sum()
+    }
+
     fn with_needs(self, definition: &Definition, names: &Names, stage: usize) -> Result<Job, ReadError> {
         let mut job = self.job;
         job.needs = self.needs.map(|specs| names.needs(specs, stage, &self.matrix)).transpose()?;

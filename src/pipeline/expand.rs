@@ -53,7 +53,7 @@ pub(super) fn expand(request: &Request<'_>, known: &Known, facts: &Facts<'_>) ->
     let scope = Scope { known, file: &[] };
     let document = file::load(&text, None, &given, &nowhere, &scope)?;
     let document = Includes { facts, scope, count: 0 }.merged(document)?;
-    let mut document = reference::resolve(extends::resolve(document)?)?;
+    let mut document = without_empty(reference::resolve(extends::resolve(document)?)?);
     // The whole, as GitLab's server reads it: what a reference stands for is there now.
     schema::judge(&document)?;
 
@@ -117,6 +117,24 @@ fn inherit(mut job: Node, defaults: &[(String, Node)]) -> Result<Node, ReadError
         }
     }
     Ok(job)
+}
+
+/// A keyword that is empty takes away what `extends` brought, and is as if it were not there. A variable without a value is a mistake.
+fn without_empty(mut document: Node) -> Node {
+    fn prune(node: &mut Node) {
+        match &mut node.kind {
+            Kind::Map(entries) => {
+                entries.retain(|(_, value)| !value.is_null());
+                entries.iter_mut().filter(|(key, _)| key != "variables").for_each(|(_, value)| prune(value));
+            }
+            Kind::List(items) => items.iter_mut().for_each(prune),
+            Kind::Scalar { .. } => {}
+        }
+    }
+    if let Kind::Map(entries) = &mut document.kind {
+        entries.iter_mut().filter(|(key, _)| key != "variables").for_each(|(_, value)| prune(value));
+    }
+    document
 }
 
 fn present(node: Option<Node>) -> Option<Node> {

@@ -1,6 +1,9 @@
 //! Owns `spec:inputs` and the interpolation of `$[[ inputs.x ]]`, also with functions.
 
+use std::cell::Cell;
+
 use super::error::ReadError;
+use super::extends::MAX_NODES;
 use super::nearest::did_you_mean;
 use super::node::{Kind, Node, as_boolean};
 use super::scope::Scope;
@@ -12,7 +15,11 @@ const END: &str = "]]";
 const MAX_FUNCTIONS: usize = 3;
 
 /// The inputs of one file, by name.
-pub(super) struct Inputs(Vec<(String, Node)>);
+pub(super) struct Inputs {
+    values: Vec<(String, Node)>,
+    /// How much was filled in so far: a few large inputs in many places could fill the memory.
+    filled: Cell<usize>,
+}
 
 impl Inputs {
     /// What the header `spec` declares, with what is `given`.
@@ -41,7 +48,11 @@ impl Inputs {
             let given = given.iter().find(|(known, _)| known == name).map(|(_, value)| value);
             Ok((name.clone(), input(name, specification, given, place)?))
         };
-        declared.iter().map(value).collect::<Result<_, ReadError>>().map(Inputs)
+        declared
+            .iter()
+            .map(value)
+            .collect::<Result<_, ReadError>>()
+            .map(|values| Inputs { values, filled: Cell::new(0) })
     }
 
     /// `node` with every block replaced; keys, too.
@@ -104,7 +115,7 @@ impl Inputs {
         let mut parts = block.split('|').map(str::trim);
         let access = parts.next().unwrap_or_default();
         let unknown = || {
-            let known: Vec<String> = self.0.iter().map(|(name, _)| format!("inputs.{name}")).collect();
+            let known: Vec<String> = self.values.iter().map(|(name, _)| format!("inputs.{name}")).collect();
             place.error(format!(
                 "`$[[ {access} ]]` names no input{}",
                 did_you_mean(access, known.iter().map(String::as_str))
@@ -114,9 +125,13 @@ impl Inputs {
             let path = access.strip_prefix("inputs.").ok_or_else(unknown)?;
             path.split_once('.').map_or((path, None), |(name, key)| (name, Some(key)))
         };
-        let mut value = &self.0.iter().find(|(known, _)| known == name).ok_or_else(unknown)?.1;
+        let mut value = &self.values.iter().find(|(known, _)| known == name).ok_or_else(unknown)?.1;
         for key in key.into_iter().flat_map(|key| key.split('.')) {
             value = value.get(key).ok_or_else(unknown)?;
+        }
+        self.filled.set(self.filled.get() + value.size());
+        if self.filled.get() > MAX_NODES {
+            return Err(place.error("the inputs expand to more than a pipeline can be"));
         }
         let mut value = Node { line: place.line, file: place.file.clone(), ..value.clone() };
         for (count, function) in parts.enumerate() {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::error::ReadError;
 use super::nearest::did_you_mean;
 
+/// So many bytes of text weigh as much as a node: what bounds nodes bounds the memory.
+const TEXT_OF_A_NODE: usize = 256;
+
 /// A value of the file with the line of its key.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -23,10 +26,10 @@ pub(super) enum Kind {
 }
 
 impl Node {
-    /// How many nodes this one is, itself included.
+    /// How many nodes this one is, itself included; a long text counts for several.
     pub fn size(&self) -> usize {
         1 + match &self.kind {
-            Kind::Scalar { .. } => 0,
+            Kind::Scalar { text, .. } => text.len() / TEXT_OF_A_NODE,
             Kind::List(items) => items.iter().map(Node::size).sum(),
             Kind::Map(entries) => entries.iter().map(|(_, value)| value.size()).sum(),
         }

@@ -24,7 +24,7 @@ impl Resolver<'_> {
         if node.tag.as_deref() == Some("!reference") {
             return self.reference(node, level);
         }
-        self.nodes += 1;
+        self.nodes += if matches!(node.kind, Kind::Scalar { .. }) { node.size() } else { 1 };
         if self.nodes > MAX_NODES {
             return Err(node.error("the references expand to more than a pipeline can be"));
         }

@@ -101,6 +101,15 @@ fn hidden_jobs_are_left_out_and_can_be_merged_extended_and_referred_to() {
 }
 
 #[test]
+fn an_empty_keyword_takes_away_what_a_parent_brought() {
+    let job = job(".base: {image: a, retry: 2, before_script: [x], environment: {name: e, on_stop: s, url: u}}\n\
+         job: {extends: .base, script: x, image: ~, retry: ~, before_script: ~, environment: {on_stop: ~, url: ~}, tags: }\n");
+
+    assert!(job.image.is_none() && job.before_script.is_empty() && job.tags.is_empty());
+    assert_eq!((job.retry.max, job.environment.map(|e| e.name)), (0, Some("e".to_owned())));
+}
+
+#[test]
 fn parallel_jobs_are_named_numbered_and_get_their_variables() {
     let pipeline = pipeline(
         "a: {script: x, parallel: 3}\n\

@@ -84,6 +84,13 @@ fn hostile_text_is_refused_within_bounds() {
         format!("{text}.j{level}: {{script: [{}]}}\n", [one.as_str(); 10].join(", "))
     });
     assert!(refusal(&format!("{references}a: {{script: [!reference [.j8, script]]}}\n")).contains("expand to more"));
+    let large = "x".repeat(500_000);
+    let jobs = "parallel: {matrix: [{A: [1,2,3,4,5,6,7,8,9,0], B: [1,2,3,4,5,6,7,8,9,0]}]}";
+    let many: String = (0..6).map(|n| format!("j{n}: {{script: x, {jobs}}}\n")).collect();
+    assert!(refusal(&format!("variables: {{LARGE: {large}}}\n{many}")).contains("bytes of text"));
+    let blocks = "$[[ inputs.a ]] ".repeat(20_000);
+    let filled = format!("spec: {{inputs: {{a: {{default: {large}}}}}}}\n---\na: {{script: '{blocks}'}}\n");
+    assert!(refusal(&filled).contains("inputs expand"));
     let circle = [(".gitlab-ci.yml", "include: .gitlab-ci.yml\na: {script: x}\n")];
     assert!(with(request(&circle), &[]).expect_err("a circle").to_string().contains("150"));
     let matrix = "a: {script: x, parallel: {matrix: [{A: [1,2,3,4,5,6,7,8,9,0], B: [1,2,3,4,5,6,7,8,9,0], C: [1,2,3,4,5,6,7,8,9,0]}]}}";
