@@ -4,6 +4,7 @@
 mod artifacts;
 mod claims;
 mod conformance;
+mod events;
 mod faults;
 mod git;
 mod hooks;

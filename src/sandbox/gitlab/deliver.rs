@@ -13,7 +13,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::faults::later;
 use super::options::Hook;
 use super::shared::Shared;
-use super::state::{Delivered, Delivery, HookRow, State, Status};
+use super::state::{Delivered, Delivery, HookRow, State};
+use super::status::Status;
 
 /// `gitlab.webhook_timeout` (§1.4).
 const TIMEOUT: Duration = Duration::from_secs(10);

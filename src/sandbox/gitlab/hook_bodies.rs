@@ -5,7 +5,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::state::{Job, Pipeline, Project, Runner, State};
+use super::pipeline_row::Pipeline;
+use super::state::{Job, Project, Runner, State};
+use crate::pipeline::When;
 
 impl State {
     pub fn job_hook_body(&self, id: u64) -> Value {
@@ -13,7 +15,7 @@ impl State {
         let commit = &pipeline.commit;
         json!({
             "object_kind": "build",
-            "ref": pipeline.ref_name,
+            "ref": pipeline.git_ref(),
             "tag": pipeline.tag,
             "before_sha": pipeline.before_sha,
             "sha": pipeline.sha,
@@ -30,7 +32,7 @@ impl State {
             "build_finished_at_iso": iso(job.finished_at),
             "build_duration": self.seconds(job.started_at, job.finished_at),
             "build_queued_duration": job.queued_at.and_then(|at| self.seconds(Some(at), job.started_at)),
-            "build_allow_failure": job.definition.may_fail(),
+            "build_allow_failure": job.may_fail,
             // §1.6: `unknown_failure` on a job that has not failed, too.
             "build_failure_reason": job.failure_reason.as_deref().unwrap_or("unknown_failure"),
             "pipeline_id": pipeline.id,
@@ -40,7 +42,7 @@ impl State {
             "user": user(),
             "commit": {
                 "id": pipeline.id,
-                "name": null,
+                "name": pipeline.name,
                 "sha": pipeline.sha,
                 "message": commit.message,
                 "author_name": commit.author_name,
@@ -74,31 +76,30 @@ impl State {
         let Some(pipeline) = self.pipelines.get(&id) else { return Value::Null };
         let Some(project) = self.project(pipeline.project) else { return Value::Null };
         let commit = &pipeline.commit;
-        let used = |stage: &&String| self.latest(id).any(|job| job.definition.stage == **stage);
         json!({
             "object_kind": "pipeline",
             "object_attributes": {
                 "id": pipeline.id,
                 "iid": pipeline.iid,
-                "name": null,
+                "name": pipeline.name,
                 "ref": pipeline.ref_name,
                 "tag": pipeline.tag,
                 "sha": pipeline.sha,
                 "before_sha": pipeline.before_sha,
-                "source": "push",
+                "source": pipeline.source.as_str(),
                 "status": pipeline.status,
-                "detailed_status": if pipeline.status == "success" { "passed" } else { pipeline.status },
-                "stages": pipeline.file.stages.iter().filter(used).collect::<Vec<_>>(),
+                "detailed_status": detailed_status(pipeline),
+                "stages": pipeline.used_stages(),
                 "created_at": utc(Some(pipeline.created_at)),
                 "finished_at": utc(pipeline.finished_at),
                 "duration": self.seconds(pipeline.started_at, pipeline.finished_at),
                 "queued_duration": self.seconds(Some(pipeline.created_at), pipeline.started_at),
                 "protected_ref": self.is_protected(project.id, &pipeline.ref_name),
                 "default_branch": project.default_branch,
-                "variables": [],
+                "variables": pipeline.variables.iter().map(|v| json!({ "key": v.key, "value": v.value })).collect::<Vec<_>>(),
                 "url": format!("{}/-/pipelines/{}", self.web_url(project), pipeline.id),
             },
-            "merge_request": null,
+            "merge_request": pipeline.merge_request.as_ref().map(|request| self.hook_merge_request(request, project)),
             "user": user(),
             "project": self.hook_project(project),
             "commit": {
@@ -116,7 +117,12 @@ impl State {
     /// A job with its pipeline and project.
     pub fn family(&self, id: u64) -> Option<(&Job, &Pipeline, &Project)> {
         let job = self.jobs.get(&id)?;
-        Some((job, self.pipelines.get(&job.pipeline)?, self.project(job.project)?))
+        let (pipeline, project) = self.parents(job)?;
+        Some((job, pipeline, project))
+    }
+
+    pub fn parents(&self, job: &Job) -> Option<(&Pipeline, &Project)> {
+        Some((self.pipelines.get(&job.pipeline)?, self.project(job.project)?))
     }
 
     pub fn web_url(&self, project: &Project) -> String {
@@ -142,9 +148,9 @@ impl State {
             "duration": self.seconds(job.started_at, job.finished_at),
             "queued_duration": job.queued_at.and_then(|at| self.seconds(Some(at), job.started_at)),
             "failure_reason": job.failure_reason,
-            "when": "on_success",
-            "manual": false,
-            "allow_failure": job.definition.may_fail(),
+            "when": when(job.definition.when),
+            "manual": job.definition.when == When::Manual,
+            "allow_failure": job.may_fail,
             "user": user(),
             "runner": self.hook_runner(job),
             "artifacts_file": {
@@ -201,6 +207,27 @@ impl Runner {
 /// The one user of this GitLab.
 pub(super) fn user() -> Value {
     json!({ "id": 1, "name": "Administrator", "username": "root", "avatar_url": null, "email": "admin@example.com" })
+}
+
+fn detailed_status(pipeline: &Pipeline) -> &'static str {
+    match pipeline.status {
+        "success" if pipeline.has_warnings => "passed with warnings",
+        "success" => "passed",
+        "manual" => "waiting for manual action",
+        "scheduled" => "waiting for delayed job",
+        "waiting_for_resource" => "waiting for resource",
+        status => status,
+    }
+}
+
+fn when(when: When) -> &'static str {
+    match when {
+        When::OnSuccess => "on_success",
+        When::OnFailure => "on_failure",
+        When::Always => "always",
+        When::Manual => "manual",
+        When::Delayed(_) => "delayed",
+    }
 }
 
 /// A timestamp as hooks have always printed it.

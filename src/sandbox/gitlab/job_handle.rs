@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::shared::Shared;
 use super::state::{Job, State};
+use crate::pipeline::When;
 
 /// A job of the stand-in.
 #[derive(Clone)]
@@ -29,6 +30,12 @@ pub struct ArtifactView {
     pub expire_in: Option<String>,
 }
 
+impl std::fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "job {}", self.id)
+    }
+}
+
 impl JobHandle {
     pub(super) fn new(shared: &Arc<Shared>, id: u64) -> Self {
         JobHandle { shared: Arc::clone(shared), id }
@@ -42,6 +49,41 @@ impl JobHandle {
     /// Its name.
     pub fn name(&self) -> String {
         self.look(|job| job.definition.name.clone())
+    }
+
+    /// Its stage.
+    pub fn stage(&self) -> String {
+        self.look(|job| job.definition.stage.clone())
+    }
+
+    /// When it starts.
+    pub fn when(&self) -> When {
+        self.look(|job| job.definition.when)
+    }
+
+    /// The names of the jobs that it needs; `None` waits for the stages before its own.
+    pub fn needs(&self) -> Option<Vec<String>> {
+        self.look(|job| Some(job.definition.needs.as_ref()?.iter().map(|need| need.job.clone()).collect()))
+    }
+
+    /// Its tags, with variables expanded.
+    pub fn tags(&self) -> Vec<String> {
+        self.look(|job| job.tags.clone())
+    }
+
+    /// Whether its failure is only a warning; where exit codes decide, this is known at its end.
+    pub fn may_fail(&self) -> bool {
+        self.look(|job| job.may_fail)
+    }
+
+    /// How often it was tried before, under other ids.
+    pub fn retries(&self) -> u64 {
+        self.look(|job| job.retries)
+    }
+
+    /// When a delayed job starts by itself.
+    pub fn scheduled_at(&self) -> Option<Timestamp> {
+        self.look(|job| job.scheduled_at)
     }
 
     /// Its status now.
@@ -154,6 +196,11 @@ impl JobHandle {
                 job.watched = watched;
             }
         });
+    }
+
+    /// Starts it if it waits for a person or for its time; says whether it did.
+    pub fn play(&self) -> bool {
+        self.shared.change(|state| state.play(self.id))
     }
 
     /// Runs it again; what is not over or was retried already stays as it is.

@@ -1,28 +1,56 @@
-//! Moves jobs and pipelines through their states (gitlab-protocol.md §1.8) and tells the hooks.
+//! Moves jobs through their states (gitlab-protocol.md §1.8) and tells the hooks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::auto_retry::tries_again;
 use super::expand::expand;
+use super::faults::later;
+use super::pipeline_row::Pipeline;
 use super::predefined;
-use super::state::{Job, Outcome, State, Status};
-use crate::pipeline;
+use super::state::{Job, Outcome, State};
+use super::status::Status;
+use crate::pipeline::{self, AllowFailure, When};
 
 impl State {
+    /// Adds the jobs of a pipeline that was just read, and starts it.
+    pub fn start_pipeline(&mut self, id: u64) {
+        let Some(row) = self.pipelines.get(&id) else { return };
+        let file = Arc::clone(&row.file);
+        for definition in &file.jobs {
+            if let Some(job) = self.create_job(id, Arc::new(definition.clone()), 0)
+                && let Some(row) = self.pipelines.get_mut(&id)
+            {
+                row.add_job(&definition.name, row.stage_index(&definition.stage), job);
+            }
+        }
+        self.process(id);
+    }
+
     /// Adds a job in `created`; a pipeline's processing starts it.
-    pub fn create_job(&mut self, pipeline: u64, definition: Arc<pipeline::Job>, retries: u64) -> Option<u64> {
+    fn create_job(&mut self, pipeline: u64, definition: Arc<pipeline::Job>, retries: u64) -> Option<u64> {
         let row = self.pipelines.get(&pipeline)?;
         let project = self.project(row.project)?;
         let now = self.clock.now();
         let id = self.jobs.keys().next_back().map_or(7001, |last| last + 1);
-        let simple = predefined::simple(self, row, &definition);
-        let tags = definition.tags.iter().map(|tag| expand(tag, |key| predefined::last(&simple, key))).collect();
+        let asks = |text: &String| text.contains('$');
+        let known = if definition.tags.iter().chain(&definition.resource_group).any(asks) {
+            predefined::simple(self, row, &definition)
+        } else {
+            Vec::new()
+        };
+        let expanded = |text: &String| expand(text, |key| predefined::last(&known, key));
         let job = Job {
             id,
             pipeline,
             project: project.id,
             timeout: definition.timeout.unwrap_or(project.timeout),
+            stage: row.stage_index(&definition.stage),
+            tags: definition.tags.iter().map(expanded).collect(),
+            resource_group: definition.resource_group.as_ref().map(expanded).filter(|group| !group.is_empty()),
+            may_fail: definition.allow_failure == AllowFailure::Yes,
+            at_once: false,
             definition,
-            tags,
             status: Status::Created,
             failure_reason: None,
             exit_code: None,
@@ -31,6 +59,7 @@ impl State {
             queued_at: None,
             started_at: None,
             finished_at: None,
+            scheduled_at: None,
             updated_at: now,
             erased_at: None,
             token: None,
@@ -63,18 +92,26 @@ impl State {
         match status {
             Status::Pending => job.queued_at = Some(now),
             Status::Running => job.started_at = Some(now),
+            Status::Scheduled => {
+                let delay = if let When::Delayed(delay) = job.definition.when { delay } else { Default::default() };
+                let at = later(now, delay);
+                job.scheduled_at = Some(at);
+                self.scheduled.push((id, at));
+            }
             _ if status.is_final() => {
                 job.finished_at = Some(now);
                 job.finishes += 1;
             }
             _ => {}
         }
-        // §1.8: no hook for canceling and skipped.
-        if !matches!(status, Status::Canceling | Status::Skipped) {
+        if has_hook(status) {
             self.fire_job_hook(id);
         }
         if status == Status::Pending {
             self.tick_queues();
+        }
+        if status.is_final() {
+            self.release(id);
         }
     }
 
@@ -86,8 +123,11 @@ impl State {
         job.exit_code = outcome.exit_code.map(|code| code.clamp(0, 32_767));
         job.failure_reason =
             (status == Status::Failed).then(|| outcome.reason.clone().unwrap_or_else(|| "unknown_failure".to_owned()));
-        // §5.4: without `retry:` only scheduler_failure is retried, twice.
-        let again = job.failure_reason.as_deref() == Some("scheduler_failure") && job.retries < 2;
+        if let (AllowFailure::ExitCodes(codes), Some(code)) = (&job.definition.allow_failure, job.exit_code) {
+            job.may_fail = job.failure_reason.is_some() && codes.contains(&code);
+        }
+        let reason = job.failure_reason.as_deref();
+        let again = reason.is_some_and(|why| tries_again(&job.definition.retry, why, job.exit_code, job.retries));
         let pipeline = job.pipeline;
         self.enter(id, status);
         if again {
@@ -101,77 +141,48 @@ impl State {
         self.finish(id, Outcome { status: Status::Failed, reason: Some(reason.to_owned()), exit_code: None });
     }
 
-    /// Starts what may start, skips what may not, and takes the pipeline's status from its jobs.
-    pub fn process(&mut self, pipeline: u64) {
-        let Some(row) = self.pipelines.get(&pipeline) else { return };
-        let stages = row.file.stages.clone();
-        let mut before: Vec<(Status, bool)> = Vec::new();
-        for stage in &stages {
-            let jobs: Vec<u64> =
-                self.latest(pipeline).filter(|job| job.definition.stage == *stage).map(|j| j.id).collect();
-            let earlier = composite(&before);
-            for id in &jobs {
-                let created = self.jobs.get(id).is_some_and(|job| job.status == Status::Created);
-                match earlier {
-                    "success" | "skipped" | "none" if created => self.enter(*id, Status::Pending),
-                    "failed" | "canceled" if created => self.enter(*id, Status::Skipped),
-                    _ => {}
-                }
-            }
-            before.extend(jobs.iter().filter_map(|id| self.jobs.get(id)).map(verdict));
-        }
-        let status = composite(&before);
-        let now = self.clock.now();
-        let Some(row) = self.pipelines.get_mut(&pipeline) else { return };
-        if row.status == status {
-            return;
-        }
-        row.status = status;
-        if status == "running" {
-            row.started_at.get_or_insert(now);
-        }
-        row.finished_at = is_final(status).then_some(now);
-        if is_final(status) {
-            self.ended.push(pipeline);
-        }
-        self.fire_pipeline_hook(pipeline);
-    }
-
     /// Cancels a job (§8.3): gracefully if its manager said that it can.
     pub fn cancel(&mut self, id: u64, force: bool) -> bool {
-        let Some(job) = self.jobs.get(&id) else { return false };
-        let pipeline = job.pipeline;
-        match job.status {
-            Status::Running if !force && self.manager_cancels_gracefully(id) => self.enter(id, Status::Canceling),
-            Status::Canceling if !force => return false,
-            status if status.is_final() => return false,
-            _ => self.enter(id, Status::Canceled),
+        let Some(pipeline) = self.jobs.get(&id).map(|job| job.pipeline) else { return false };
+        let canceled = self.stop(id, force);
+        if canceled {
+            self.process(pipeline);
         }
+        canceled
+    }
+
+    /// Cancels every job of a pipeline that waits or runs.
+    pub fn cancel_pipeline(&mut self, pipeline: u64) {
+        let ends = |job: &&Job| job.status.ends_with_its_pipeline();
+        let ids: Vec<u64> = self.latest(pipeline).filter(ends).map(|job| job.id).collect();
+        for id in ids {
+            self.stop(id, false);
+        }
+        self.process(pipeline);
+    }
+
+    /// Starts a job that waits for a person, or for its time (§8.3).
+    pub fn play(&mut self, id: u64) -> bool {
+        let waits = |job: &&Job| matches!(job.status, Status::Manual | Status::Scheduled);
+        let Some(pipeline) = self.jobs.get(&id).filter(waits).map(|job| job.pipeline) else { return false };
+        self.enqueue(id);
+        self.revive_after(id);
         self.process(pipeline);
         true
     }
 
+    /// The time of a delayed job has come.
+    pub fn start_scheduled(&mut self, id: u64) {
+        if self.jobs.get(&id).is_some_and(|job| job.status == Status::Scheduled) {
+            self.play(id);
+        }
+    }
+
     /// Runs a finished job again under a new id (§8.3).
     pub fn retry(&mut self, id: u64) -> Option<u64> {
-        let job = self.jobs.get(&id).filter(|job| job.status.is_final() && !job.retried)?;
-        let pipeline = job.pipeline;
-        let position = |state: &State, job: &Job| {
-            state.pipelines.get(&pipeline).and_then(|p| p.file.stages.iter().position(|s| *s == job.definition.stage))
-        };
-        let own = position(self, job);
-        let later: Vec<u64> = self
-            .latest(pipeline)
-            .filter(|job| job.status == Status::Skipped && position(self, job) > own)
-            .map(|job| job.id)
-            .collect();
+        let retryable = |job: &&Job| job.status.is_final() && job.status != Status::Skipped && !job.retried;
+        let pipeline = self.jobs.get(&id).filter(retryable)?.pipeline;
         let new = self.replace(id)?;
-        for id in later {
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.status = Status::Created;
-                job.finished_at = None;
-                job.finishes = 0;
-            }
-        }
         self.process(pipeline);
         Some(new)
     }
@@ -190,16 +201,63 @@ impl State {
         true
     }
 
-    /// The newest attempt of every job of a pipeline.
+    /// The newest attempt of every job of a pipeline, in the order of the file.
     pub fn latest(&self, pipeline: u64) -> impl Iterator<Item = &Job> {
-        self.jobs.values().filter(move |job| job.pipeline == pipeline && !job.retried)
+        let ids = self.pipelines.get(&pipeline).map(Pipeline::latest).unwrap_or_default();
+        ids.iter().filter_map(|id| self.jobs.get(id))
     }
 
+    fn stop(&mut self, id: u64, force: bool) -> bool {
+        let Some(job) = self.jobs.get(&id) else { return false };
+        match job.status {
+            Status::Running if !force && self.manager_cancels_gracefully(id) => self.enter(id, Status::Canceling),
+            Status::Canceling if !force => return false,
+            status if status.is_final() => return false,
+            _ => self.enter(id, Status::Canceled),
+        }
+        true
+    }
+
+    /// Makes the next attempt of a job. It does not wait to be played or for its delay again.
     fn replace(&mut self, id: u64) -> Option<u64> {
         let job = self.jobs.get_mut(&id)?;
         job.retried = true;
         let (pipeline, definition, retries) = (job.pipeline, Arc::clone(&job.definition), job.retries + 1);
-        self.create_job(pipeline, definition, retries)
+        let new = self.create_job(pipeline, Arc::clone(&definition), retries)?;
+        if let Some(job) = self.jobs.get_mut(&new) {
+            job.at_once = true;
+        }
+        if let Some(row) = self.pipelines.get_mut(&pipeline) {
+            row.replace_job(&definition.name, new);
+        }
+        self.revive_after(new);
+        Some(new)
+    }
+
+    /// What was skipped behind a job that runs again, or at last, waits for it once more.
+    fn revive_after(&mut self, id: u64) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let (pipeline, stage) = (job.pipeline, job.stage);
+        let mut again = BTreeSet::from([job.definition.name.clone()]);
+        loop {
+            let waits = |job: &&Job| match &job.definition.needs {
+                Some(needs) => needs.iter().any(|need| again.contains(&need.job)),
+                None => job.stage > stage,
+            };
+            let skipped = self.latest(pipeline).filter(|job| job.status == Status::Skipped).filter(waits);
+            let revived: Vec<(u64, String)> = skipped.map(|job| (job.id, job.definition.name.clone())).collect();
+            if revived.is_empty() {
+                return;
+            }
+            for (id, name) in revived {
+                again.insert(name);
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.status = Status::Created;
+                    job.finished_at = None;
+                    job.finishes = 0;
+                }
+            }
+        }
     }
 
     fn manager_cancels_gracefully(&self, id: u64) -> bool {
@@ -210,52 +268,8 @@ impl State {
     }
 }
 
-/// Whether a pipeline with this status is over.
-pub(super) fn is_final(status: &str) -> bool {
-    matches!(status, "success" | "failed" | "canceled" | "skipped")
-}
-
-fn verdict(job: &Job) -> (Status, bool) {
-    (job.status, job.definition.may_fail())
-}
-
-/// One status for many jobs, in the order of GitLab's `Ci::Status::Composite`.
-fn composite(jobs: &[(Status, bool)]) -> &'static str {
-    let warned = |(status, allowed): &(Status, bool)| *allowed && matches!(status, Status::Failed | Status::Canceled);
-    let only = |wanted: &[Status], or_warned: bool| {
-        jobs.iter().all(|job| if warned(job) { or_warned } else { wanted.contains(&job.0) })
-    };
-    let any = |wanted: Status| jobs.iter().any(|job| !warned(job) && job.0 == wanted);
-    match () {
-        () if jobs.is_empty() => "none",
-        () if only(&[Status::Skipped], false) => "skipped",
-        () if only(&[Status::Success, Status::Skipped], true) => "success",
-        () if only(&[Status::Created], true) => "created",
-        () if only(&[Status::Canceled, Status::Success, Status::Skipped], true) => "canceled",
-        () if only(&[Status::Pending, Status::Created, Status::Skipped], true) => "pending",
-        () if any(Status::Running) || any(Status::Pending) => "running",
-        () if any(Status::Created) => "running",
-        () if any(Status::Canceling) => "canceling",
-        () => "failed",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pipeline_takes_its_status_from_its_jobs() {
-        use Status::{Canceled, Canceling, Created, Failed, Pending, Running, Skipped, Success};
-        let of = |jobs: &[(Status, bool)]| composite(jobs);
-
-        assert_eq!(of(&[(Created, false)]), "created");
-        assert_eq!(of(&[(Pending, false), (Created, false)]), "pending");
-        assert_eq!(of(&[(Success, false), (Created, false)]), "running");
-        assert_eq!(of(&[(Running, false), (Failed, false)]), "running");
-        assert_eq!(of(&[(Success, false), (Failed, true)]), "success");
-        assert_eq!(of(&[(Failed, false), (Skipped, false)]), "failed");
-        assert_eq!(of(&[(Canceled, false), (Skipped, false)]), "canceled");
-        assert_eq!(of(&[(Canceling, false), (Success, false)]), "canceling");
-    }
+/// §1.8: of the others nobody hears.
+fn has_hook(status: Status) -> bool {
+    let silent = [Status::Canceling, Status::Skipped, Status::Manual, Status::Scheduled, Status::WaitingForResource];
+    !silent.contains(&status)
 }

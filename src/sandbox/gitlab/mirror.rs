@@ -86,15 +86,57 @@ impl Mirror {
 
     /// The commit that the branch, or else the tag, `name` points to.
     pub fn resolve(&self, name: &str) -> Option<Resolved> {
-        [(false, "refs/heads"), (true, "refs/tags")].into_iter().find_map(|(tag, folder)| {
-            let sha = self.git(&["rev-parse", "--verify", "--quiet", &format!("{folder}/{name}^{{commit}}")]).ok()?;
-            Some(Resolved { tag, sha })
-        })
+        [(false, "refs/heads"), (true, "refs/tags")]
+            .into_iter()
+            .find_map(|(tag, folder)| Some(Resolved { tag, sha: self.verify(&format!("{folder}/{name}"))? }))
+    }
+
+    /// The commit that a branch, a tag, a whole ref or a hash stands for.
+    pub fn commit_of(&self, name: &str) -> Option<String> {
+        let is_hash = name.len() >= 7 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let whole = if is_hash || name.starts_with("refs/") { self.verify(name) } else { None };
+        self.resolve(name).map(|resolved| resolved.sha).or(whole)
+    }
+
+    /// Every file of commit `sha`, with the id of its content.
+    pub fn files(&self, sha: &str) -> Result<Vec<(String, String)>, GitError> {
+        let listed = self.output(&["ls-tree", "-r", "-z", "--full-tree", sha])?;
+        let file = |entry: &str| {
+            let (meta, path) = entry.split_once('\t')?;
+            Some((path.to_owned(), meta.rsplit(' ').next()?.to_owned()))
+        };
+        Ok(listed.split('\0').filter_map(file).collect())
     }
 
     /// The file `path` of commit `sha`.
     pub fn file(&self, sha: &str, path: &str) -> Result<String, GitError> {
-        output(command(&self.bare, &[&self.bare]).args(["show", &format!("{sha}:{path}")]))
+        self.output(&["cat-file", "blob", &format!("{sha}:{path}")])
+    }
+
+    /// The paths that differ between two commits.
+    pub fn changed(&self, from: &str, to: &str) -> Result<Vec<String>, GitError> {
+        let plain = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff"];
+        let listed = self.output(&[plain.as_slice(), &[from, to, "--"]].concat())?;
+        Ok(listed.split_terminator('\0').map(str::to_owned).collect())
+    }
+
+    /// Where two commits parted.
+    pub fn merge_base(&self, one: &str, other: &str) -> Option<String> {
+        self.git(&["merge-base", one, other]).ok()
+    }
+
+    /// The last commit up to `sha` that changed `path`.
+    pub fn last_commit(&self, sha: &str, path: &str) -> Option<String> {
+        let found = self.git(&["--literal-pathspecs", "log", "-1", "--format=%H", sha, "--", path]).ok()?;
+        (!found.is_empty()).then_some(found)
+    }
+
+    /// `CI_COMMIT_TAG_MESSAGE`: empty for a tag that is only a name.
+    pub fn tag_message(&self, name: &str) -> String {
+        let tag = format!("refs/tags/{name}");
+        let annotated = self.git(&["cat-file", "-t", &tag]).is_ok_and(|kind| kind == "tag");
+        let message = || self.git(&["for-each-ref", "--count=1", "--format=%(contents)", "--", &tag]).ok();
+        annotated.then(message).flatten().unwrap_or_default()
     }
 
     pub fn commit(&self, sha: &str) -> Result<Commit, GitError> {
@@ -114,8 +156,17 @@ impl Mirror {
         }
     }
 
+    fn verify(&self, name: &str) -> Option<String> {
+        self.git(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")]).ok()
+    }
+
     fn git(&self, args: &[&str]) -> Result<String, GitError> {
         git(&self.bare, &[&self.bare], args)
+    }
+
+    /// All that git prints, to the last byte.
+    fn output(&self, args: &[&str]) -> Result<String, GitError> {
+        output(command(&self.bare, &[&self.bare]).args(args))
     }
 }
 

@@ -87,6 +87,17 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// `CI_PIPELINE_SOURCE`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Source::Push => "push",
+            Source::Web => "web",
+            Source::MergeRequest { .. } => "merge_request_event",
+        }
+    }
+}
+
 /// A project's CI variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variable {

@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 
 use super::options::Scope;
 use super::payload_parts::{artifacts, cache, image, services};
+use super::pipeline_row::Pipeline;
 use super::predefined::{self, Sent, last};
 use super::reasons::REASONS;
-use super::state::{Job, Pipeline, State};
+use super::state::{Job, State};
 
-/// What the runner that claimed `id` is told.
-pub(super) fn claim(state: &State, id: u64) -> Option<Value> {
-    let (job, pipeline, project) = state.family(id)?;
+/// What the runner that claimed `job` is told.
+pub(super) fn claim(state: &State, job: &Job) -> Option<Value> {
+    let (pipeline, project) = state.parents(job)?;
     let variables = predefined::variables(state, job, pipeline);
     let protected = state.is_protected(project.id, &pipeline.ref_name);
     let timeout = job.timeout.as_secs();
@@ -24,7 +25,7 @@ pub(super) fn claim(state: &State, id: u64) -> Option<Value> {
         "inputs": [],
         "variables": variables.iter().map(Sent::json).collect::<Vec<_>>(),
         "steps": steps(job, timeout),
-        "hooks": [],
+        "hooks": hooks(job),
         "image": job.definition.image.as_ref().map(image),
         "services": services(&job.definition.services),
         "artifacts": job.definition.artifacts.as_ref().map(artifacts),
@@ -45,15 +46,19 @@ pub(super) fn claim(state: &State, id: u64) -> Option<Value> {
 }
 
 impl State {
-    /// The jobs whose artifacts `job` gets: those that it names, or all of earlier stages.
+    /// The jobs whose artifacts `job` gets: those that it needs, or all of earlier stages; of these, those it names.
     pub fn dependencies(&self, job: &Job) -> Vec<&Job> {
         let Some(pipeline) = self.pipelines.get(&job.pipeline) else { return Vec::new() };
-        let position = |job: &Job| pipeline.file.stages.iter().position(|stage| *stage == job.definition.stage);
-        let own = position(job);
-        let named = |other: &Job| {
-            job.definition.dependencies.as_ref().is_none_or(|names| names.contains(&other.definition.name))
+        let before: Vec<&Job> = match &job.definition.needs {
+            Some(needs) => {
+                let wanted = needs.iter().filter(|need| need.artifacts);
+                wanted.filter_map(|need| self.jobs.get(&pipeline.latest_named(&need.job)?)).collect()
+            }
+            None => self.latest(pipeline.id).filter(|other| other.stage < job.stage).collect(),
         };
-        self.latest(pipeline.id).filter(|other| position(other) < own && named(other)).collect()
+        let names = job.definition.dependencies.as_ref();
+        let named = |other: &&Job| names.is_none_or(|names| names.contains(&other.definition.name));
+        before.into_iter().filter(named).collect()
     }
 }
 
@@ -93,15 +98,16 @@ fn git_info(state: &State, job: &Job, pipeline: &Pipeline, variables: &[Sent]) -
     let name = &pipeline.ref_name;
     // §10.1: the variable GIT_DEPTH, else the project's default, which is 20.
     let depth = last(variables, "GIT_DEPTH").map_or(20, |depth| depth.trim().parse::<u64>().unwrap_or(0));
-    let refspecs = match (depth, pipeline.tag) {
+    let refspecs = match (depth, pipeline.branch()) {
         (0, _) => vec![own, "+refs/heads/*:refs/remotes/origin/*".to_owned(), "+refs/tags/*:refs/tags/*".to_owned()],
-        (_, false) => vec![own, format!("+refs/heads/{name}:refs/remotes/origin/{name}")],
-        (_, true) => vec![own, format!("+refs/tags/{name}:refs/tags/{name}")],
+        (_, Some(name)) => vec![own, format!("+refs/heads/{name}:refs/remotes/origin/{name}")],
+        _ if pipeline.tag => vec![own, format!("+refs/tags/{name}:refs/tags/{name}")],
+        _ => vec![own],
     };
     json!({
         "repo_url": predefined::repository_url(state, job),
         "repo_object_format": if pipeline.sha.len() == 64 { "sha256" } else { "sha1" },
-        "ref": name,
+        "ref": pipeline.git_ref(),
         "sha": pipeline.sha,
         "before_sha": pipeline.before_sha,
         "ref_type": if pipeline.tag { "tag" } else { "branch" },
@@ -109,6 +115,11 @@ fn git_info(state: &State, job: &Job, pipeline: &Pipeline, variables: &[Sent]) -
         "depth": depth,
         "protected": state.is_protected(job.project, name),
     })
+}
+
+fn hooks(job: &Job) -> Vec<Value> {
+    let script = &job.definition.pre_get_sources_script;
+    if script.is_empty() { Vec::new() } else { vec![json!({ "name": "pre_get_sources_script", "script": script })] }
 }
 
 /// before_script and script are one step (runner-behaviour.md §1.4).

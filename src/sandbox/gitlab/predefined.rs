@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::expand::{expand, slug};
-use super::state::{Job, Pipeline, State};
+use super::options::Variable;
+use super::pipeline_row::Pipeline;
+use super::state::{Job, State};
 use crate::pipeline;
 
 const VERSION: &str = "19.4.0";
@@ -23,7 +25,7 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    fn public(key: &str, value: impl Into<String>) -> Self {
+    pub fn public(key: &str, value: impl Into<String>) -> Self {
         Sent { key: key.to_owned(), value: value.into(), public: true, masked: false, file: false, raw: false }
     }
 
@@ -49,26 +51,46 @@ pub(super) fn last(variables: &[Sent], key: &str) -> Option<String> {
     variables.iter().rev().find(|variable| variable.key == key).map(|variable| variable.value.clone())
 }
 
-/// What GitLab itself can expand before a job runs: tags and environment names.
+/// What is predefined when the file is read: the file's own variables win over it.
+pub(super) fn of_event(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
+    [of_instance(state), of_project(state, pipeline), of_pipeline(state, pipeline)].concat()
+}
+
+/// What wins over the file's own variables: the project's settings, then the trigger's.
+pub(super) fn over_the_file(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
+    [of_settings(state, pipeline), of_trigger(pipeline)].concat()
+}
+
+/// What GitLab itself can expand before a job runs: tags, environment names and resource groups.
 pub(super) fn simple(state: &State, pipeline: &Pipeline, definition: &Arc<pipeline::Job>) -> Vec<Sent> {
-    let mut variables = of_project(state, pipeline);
-    variables.extend(of_pipeline(state, pipeline));
-    variables.extend(of_file(definition));
-    variables.extend(of_settings(state, pipeline));
-    variables
+    let parts = [
+        of_definition(definition),
+        of_instance(state),
+        of_project(state, pipeline),
+        of_pipeline(state, pipeline),
+        of_file(definition),
+        of_settings(state, pipeline),
+        of_trigger(pipeline),
+    ];
+    parts.concat()
 }
 
 /// All variables of a claimed job.
 pub(super) fn variables(state: &State, job: &Job, pipeline: &Pipeline) -> Vec<Sent> {
-    let mut variables = of_job(state, job, pipeline);
-    variables.extend(of_project(state, pipeline));
-    variables.extend(of_pipeline(state, pipeline));
-    variables.extend(of_runner(state, job));
-    variables.extend(of_environment(&simple(state, pipeline, &job.definition), job));
-    variables.extend(of_file(&job.definition));
-    variables.extend(of_dependencies(state, job));
-    variables.extend(of_settings(state, pipeline));
-    variables
+    let parts = [
+        of_job(state, job, pipeline),
+        of_definition(&job.definition),
+        of_instance(state),
+        of_project(state, pipeline),
+        of_pipeline(state, pipeline),
+        of_runner(state, job),
+        of_environment(&simple(state, pipeline, &job.definition), job),
+        of_file(&job.definition),
+        of_dependencies(state, job),
+        of_settings(state, pipeline),
+        of_trigger(pipeline),
+    ];
+    parts.concat()
 }
 
 /// `git_info.repo_url` and `CI_REPOSITORY_URL` (§10.1).
@@ -91,10 +113,35 @@ fn of_job(state: &State, job: &Job, pipeline: &Pipeline) -> Vec<Sent> {
         Sent::secret("CI_JOB_TOKEN", &token),
         Sent::public("CI_JOB_STARTED_AT", started),
         Sent { masked: false, ..Sent::secret("CI_REPOSITORY_URL", repository_url(state, job)) },
-        Sent::public("CI_JOB_NAME", &job.definition.name),
-        Sent::public("CI_JOB_NAME_SLUG", slug(&job.definition.name)),
-        Sent::public("CI_JOB_STAGE", &job.definition.stage),
-        Sent::public("CI_NODE_TOTAL", "1"),
+    ];
+    if let Some(registry) = &state.registry {
+        let path = state.project(job.project).map_or("", |project| &project.path);
+        variables.push(Sent::public("CI_REGISTRY", registry));
+        variables.push(Sent::public("CI_REGISTRY_IMAGE", format!("{registry}/{path}")));
+        variables.push(Sent::public("CI_REGISTRY_USER", "gitlab-ci-token"));
+        variables.push(Sent::secret("CI_REGISTRY_PASSWORD", token));
+    }
+    variables
+}
+
+fn of_definition(definition: &pipeline::Job) -> Vec<Sent> {
+    let mut variables = vec![
+        Sent::public("CI_JOB_NAME", &definition.name),
+        Sent::public("CI_JOB_NAME_SLUG", slug(&definition.name)),
+        Sent::public("CI_JOB_STAGE", &definition.stage),
+        Sent::public("CI_NODE_TOTAL", definition.node.map_or(1, |node| node.total).to_string()),
+    ];
+    if let Some(node) = definition.node {
+        variables.push(Sent::public("CI_NODE_INDEX", node.index.to_string()));
+    }
+    if definition.when == pipeline::When::Manual {
+        variables.push(Sent::public("CI_JOB_MANUAL", "true"));
+    }
+    variables
+}
+
+fn of_instance(state: &State) -> Vec<Sent> {
+    vec![
         Sent::public("CI", "true"),
         Sent::public("GITLAB_CI", "true"),
         Sent::public("CI_SERVER_URL", &state.url),
@@ -117,15 +164,7 @@ fn of_job(state: &State, job: &Job, pipeline: &Pipeline) -> Vec<Sent> {
         Sent::public("GITLAB_USER_LOGIN", "root"),
         Sent::public("GITLAB_USER_NAME", "Administrator"),
         Sent::public("GITLAB_USER_EMAIL", "admin@example.com"),
-    ];
-    if let Some(registry) = &state.registry {
-        let path = state.project(job.project).map_or("", |project| &project.path);
-        variables.push(Sent::public("CI_REGISTRY", registry));
-        variables.push(Sent::public("CI_REGISTRY_IMAGE", format!("{registry}/{path}")));
-        variables.push(Sent::public("CI_REGISTRY_USER", "gitlab-ci-token"));
-        variables.push(Sent::secret("CI_REGISTRY_PASSWORD", token));
-    }
-    variables
+    ]
 }
 
 fn of_project(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
@@ -156,7 +195,7 @@ fn of_pipeline(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
     let protected = state.is_protected(pipeline.project, &pipeline.ref_name).to_string();
     let mut variables = vec![
         Sent::public("CI_PIPELINE_IID", pipeline.iid.to_string()),
-        Sent::public("CI_PIPELINE_SOURCE", "push"),
+        Sent::public("CI_PIPELINE_SOURCE", pipeline.source.as_str()),
         Sent::public("CI_PIPELINE_CREATED_AT", super::hook_bodies::iso(Some(pipeline.created_at)).unwrap_or_default()),
         Sent::public("CI_COMMIT_SHA", &pipeline.sha),
         Sent::public("CI_COMMIT_SHORT_SHA", pipeline.sha.get(..8).unwrap_or_default()),
@@ -170,8 +209,21 @@ fn of_pipeline(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
         Sent::public("CI_COMMIT_TIMESTAMP", &commit.timestamp),
         Sent::public("CI_COMMIT_AUTHOR", format!("{} <{}>", commit.author_name, commit.author_email)),
     ];
-    let kind = if pipeline.tag { "CI_COMMIT_TAG" } else { "CI_COMMIT_BRANCH" };
-    variables.push(Sent::public(kind, &pipeline.ref_name));
+    variables.extend(pipeline.name.as_ref().map(|name| Sent::public("CI_PIPELINE_NAME", name)));
+    if pipeline.tag {
+        variables.push(Sent::public("CI_COMMIT_TAG", &pipeline.ref_name));
+        variables.push(Sent::public("CI_COMMIT_TAG_MESSAGE", &pipeline.tag_message));
+    }
+    variables.extend(pipeline.branch().map(|branch| Sent::public("CI_COMMIT_BRANCH", branch)));
+    let Some(project) = state.project(pipeline.project) else { return variables };
+    if let Some(request) = &pipeline.merge_request {
+        variables.extend(state.merge_request_variables(request, project));
+    }
+    if !pipeline.tag
+        && let Some(open) = state.open_merge_requests(project, &pipeline.ref_name)
+    {
+        variables.push(Sent::public("CI_OPEN_MERGE_REQUESTS", open));
+    }
     variables
 }
 
@@ -221,14 +273,17 @@ fn of_settings(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
     let Some(project) = state.project(pipeline.project) else { return Vec::new() };
     let protected = state.is_protected(project.id, &pipeline.ref_name);
     let visible = project.variables.iter().filter(|variable| protected || !variable.protected);
-    let sent = |v: &super::options::Variable| Sent {
-        public: false,
-        masked: v.masked,
-        file: v.file,
-        raw: v.raw,
-        ..Sent::public(&v.key, &v.value)
-    };
-    visible.map(sent).collect()
+    visible.map(secret).collect()
+}
+
+/// Whoever starts a pipeline has the last word.
+fn of_trigger(pipeline: &Pipeline) -> Vec<Sent> {
+    pipeline.variables.iter().map(secret).collect()
+}
+
+fn secret(variable: &Variable) -> Sent {
+    let Variable { key, value, masked, file, raw, .. } = variable;
+    Sent { public: false, masked: *masked, file: *file, raw: *raw, ..Sent::public(key, value) }
 }
 
 /// GitLab's `Slug::Environment`: at most 24 characters, a hash of the name behind whatever was changed.

@@ -1,11 +1,13 @@
 //! Owns the job queue: who sees which job, in which order (gitlab-protocol.md §3.4, §3.7), and who is online (§9.3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::faults::later;
 use super::options::Scope;
-use super::state::{Job, Manager, Runner, State, Status, random};
+use super::state::{Job, Manager, Runner, State, random};
+use super::status::Status;
+use crate::pipeline::AllowFailure;
 
 /// The database hears of a contact only when its column is older than 40 to 55 minutes (§2.4); here the latest.
 const CONTACT_WRITTEN_EVERY: Duration = Duration::from_secs(55 * 60);
@@ -65,7 +67,10 @@ impl State {
         let mut waiting: Vec<&Job> = waiting.collect();
         if runner.spec.scope == Scope::Instance {
             // Fair share between projects; the sort is stable, so ids stay in order within one count.
-            waiting.sort_by_key(|job| self.running_on_instance_runners(job.project));
+            let mut running = HashMap::new();
+            let mut count =
+                |project| *running.entry(project).or_insert_with(|| self.running_on_instance_runners(project));
+            waiting.sort_by_key(|job| count(job.project));
         }
         waiting.into_iter().map(|job| job.id).collect()
     }
@@ -114,11 +119,17 @@ impl State {
 
     fn refusal(&self, job: u64, features: &BTreeSet<String>) -> Option<&'static str> {
         let job = self.jobs.get(&job)?;
+        let for_merge_request =
+            self.pipelines.get(&job.pipeline).is_some_and(|pipeline| pipeline.merge_request.is_some());
+        let by_exit_code = matches!(job.definition.allow_failure, AllowFailure::ExitCodes(_))
+            || !job.definition.retry.exit_codes.is_empty();
         if self.dependencies(job).iter().any(|dependency| dependency.erased_at.is_some()) {
             return Some("missing_dependency_failure");
         }
         let artifacts = job.definition.artifacts.as_ref();
         let needed = [
+            ("refspecs", for_merge_request),
+            ("return_exit_code", by_exit_code),
             ("upload_multiple_artifacts", artifacts.is_some_and(|artifacts| !artifacts.reports.is_empty())),
             ("artifacts_exclude", artifacts.is_some_and(|artifacts| !artifacts.exclude.is_empty())),
             ("fallback_cache_keys", job.definition.cache.iter().any(|cache| !cache.fallback_keys.is_empty())),

@@ -2,12 +2,19 @@
 
 use std::sync::Arc;
 
-use super::machine;
-use super::mirror::GitError;
-use super::options::Trigger;
+use super::merge_request::MergeRequest;
+use super::mirror::{GitError, Mirror, Resolved};
+use super::options::{Source, Trigger};
+use super::pipeline_row::{Pipeline, Roster};
+use super::predefined::{self, Sent};
 use super::shared::Shared;
-use super::state::Pipeline;
-use crate::pipeline::{self, ReadError, Request, Tree};
+use super::state::State;
+use super::status::is_final;
+use super::tree::tree;
+use crate::pipeline::{self, ReadError, Request};
+
+/// Where a pipeline's configuration lies.
+const FILE: &str = ".gitlab-ci.yml";
 
 /// Why no pipeline was made.
 #[derive(Debug, thiserror::Error)]
@@ -23,60 +30,109 @@ pub enum PipelineError {
     Git(#[from] GitError),
     /// The commit has no pipeline file.
     #[error("the commit has no `.gitlab-ci.yml`")]
-    NoFile(#[source] GitError),
+    NoFile,
     /// The file is not one that can be run.
     #[error(".gitlab-ci.yml: {0}")]
     File(#[from] ReadError),
 }
 
 pub(super) fn run(shared: &Arc<Shared>, project: u64, trigger: &Trigger) -> Result<u64, PipelineError> {
-    let ref_name = trigger.ref_name.as_str();
     let no_project = || PipelineError::NoProject(project);
     let mirror =
         shared.read(|state| state.project(project).map(|row| Arc::clone(&row.mirror))).ok_or_else(no_project)?;
     mirror.refresh()?;
-    let resolved = mirror.resolve(ref_name).ok_or_else(|| PipelineError::NoRef(ref_name.to_owned()))?;
-    let text = mirror.file(&resolved.sha, ".gitlab-ci.yml").map_err(PipelineError::NoFile)?;
-    let request = Request {
-        path: ".gitlab-ci.yml",
-        variables: Vec::new(),
-        inputs: trigger.inputs.clone(),
-        tree: Tree::of_text(&text),
+    let row = draft(shared, &mirror, project, trigger)?;
+    let tree = tree(&mirror, &row.sha, row.compares_with())?;
+    if !tree.files.iter().any(|(path, _)| path == FILE) {
+        return Err(PipelineError::NoFile);
+    }
+    let (variables, settings) =
+        shared.read(|state| (predefined::of_event(state, &row), predefined::over_the_file(state, &row)));
+    let pairs = |sent: Vec<Sent>| sent.into_iter().map(|variable| (variable.key, variable.value)).collect();
+    let (variables, settings) = (pairs(variables), pairs(settings));
+    let file = pipeline::create(&Request { path: FILE, variables, settings, inputs: trigger.inputs.clone(), tree })?;
+    Ok(shared.change(|state| {
+        let id = row.id;
+        state.insert_pipeline(row, file);
+        state.start_pipeline(id);
+        id
+    }))
+}
+
+/// The row of the pipeline that `trigger` asks for, before its file is read.
+fn draft(shared: &Arc<Shared>, mirror: &Mirror, project: u64, trigger: &Trigger) -> Result<Pipeline, PipelineError> {
+    let no_ref = |name: &str| PipelineError::NoRef(name.to_owned());
+    let name = trigger.ref_name.as_str();
+    let resolved = mirror.resolve(name).ok_or_else(|| no_ref(name))?;
+    let merge_request = match &trigger.source {
+        Source::MergeRequest { target, title } => {
+            let into = mirror.resolve(target).filter(|into| !into.tag).ok_or_else(|| no_ref(target))?;
+            if resolved.tag {
+                return Err(no_ref(name));
+            }
+            let diff_base = mirror.merge_base(&into.sha, &resolved.sha).unwrap_or_default();
+            let (source, target, title) = (name.to_owned(), target.clone(), title.clone());
+            Some(MergeRequest { iid: 0, source, target, title, diff_base })
+        }
+        Source::Push | Source::Web => None,
     };
-    let file = Arc::new(pipeline::create(&request)?);
     let commit = mirror.commit(&resolved.sha)?;
-    let default_branch = mirror.default_branch();
+    let tag_message = if resolved.tag { mirror.tag_message(name) } else { String::new() };
+    let default_branch = mirror.default_branch().unwrap_or_default();
     shared.change(|state| {
         let now = state.clock.now();
-        let row = state.projects.iter_mut().find(|row| row.id == project).ok_or_else(no_project)?;
-        row.default_branch = default_branch.unwrap_or_default();
+        let row = state.projects.iter_mut().find(|row| row.id == project).ok_or(PipelineError::NoProject(project))?;
+        row.default_branch = default_branch;
         row.pipelines += 1;
         let iid = row.pipelines;
-        let id = state.pipelines.keys().next_back().map_or(301, |last| last + 1);
-        let same_ref = |other: &&Pipeline| other.project == project && other.ref_name == ref_name;
-        let before = state.pipelines.values().rev().find(same_ref).map(|other| other.sha.clone());
-        let pipeline = Pipeline {
-            id,
+        state.last_pipeline += 1;
+        let merge_request = merge_request.map(|request| MergeRequest {
+            iid: state.merge_request_iid(project, &request.source, &request.target),
+            ..request
+        });
+        Ok(Pipeline {
+            id: state.last_pipeline,
             iid,
             project,
-            ref_name: ref_name.to_owned(),
+            source: trigger.source.clone(),
+            ref_name: name.to_owned(),
             tag: resolved.tag,
-            before_sha: before.unwrap_or_else(|| "0".repeat(resolved.sha.len())),
+            tag_message,
+            merge_request,
+            before_sha: state.before(project, trigger, &resolved).unwrap_or_else(|| "0".repeat(resolved.sha.len())),
             sha: resolved.sha,
             commit,
-            file: Arc::clone(&file),
+            name: None,
+            variables: trigger.variables.clone(),
+            file: Arc::default(),
+            jobs: Roster::default(),
             status: "created",
+            has_warnings: false,
             created_at: now,
             started_at: None,
             finished_at: None,
-        };
-        state.pipelines.insert(id, pipeline);
-        for job in &file.jobs {
-            state.create_job(id, Arc::new(job.clone()), 0);
-        }
-        state.process(id);
-        Ok(id)
+        })
     })
+}
+
+impl State {
+    /// What the branch was before this push, as far as there was a pipeline for it; of all else there is no before.
+    fn before(&self, project: u64, trigger: &Trigger, now: &Resolved) -> Option<String> {
+        if trigger.source != Source::Push || now.tag {
+            return None;
+        }
+        let of_branch = |other: &&Pipeline| {
+            other.project == project && other.branch() == Some(&trigger.ref_name) && other.sha != now.sha
+        };
+        self.pipelines.values().rev().find(of_branch).map(|other| other.sha.clone())
+    }
+
+    /// Adds a pipeline whose file was read.
+    pub fn insert_pipeline(&mut self, mut row: Pipeline, file: pipeline::Pipeline) {
+        row.name.clone_from(&file.name);
+        row.read(Arc::new(file));
+        self.pipelines.insert(row.id, row);
+    }
 }
 
 impl Shared {
@@ -91,7 +147,7 @@ impl Shared {
         mirror.settle_ref(id, || {
             self.read(|state| {
                 let pipeline = state.pipelines.get(&id)?;
-                (!machine::is_final(pipeline.status)).then(|| pipeline.sha.clone())
+                (!is_final(pipeline.status)).then(|| pipeline.sha.clone())
             })
         })
     }

@@ -98,6 +98,7 @@ impl GitLab {
                 timeout: Duration::from_secs(3600),
                 token_allowed_from: Vec::new(),
                 pipelines: 0,
+                merge_requests: Vec::new(),
             });
             id
         })
@@ -202,7 +203,7 @@ impl GitLab {
 }
 
 impl State {
-    fn new(url: String, clock: crate::sandbox::clock::Clock) -> Self {
+    pub(super) fn new(url: String, clock: crate::sandbox::clock::Clock) -> Self {
         State {
             clock,
             url,
@@ -211,7 +212,11 @@ impl State {
             runners: Vec::new(),
             projects: Vec::new(),
             pipelines: Default::default(),
+            last_pipeline: 300,
             jobs: Default::default(),
+            resources: Default::default(),
+            touched: Vec::new(),
+            scheduled: Vec::new(),
             hooks: Vec::new(),
             deliveries: Vec::new(),
             held: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,12 +41,15 @@ impl Shared {
 
     /// Changes the state and wakes who waits for it.
     pub fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
-        let (value, ended) = {
+        let (value, ended, scheduled) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let value = change(&mut state);
-            (value, std::mem::take(&mut state.ended))
+            (value, std::mem::take(&mut state.ended), std::mem::take(&mut state.scheduled))
         };
         self.changed.send_replace(());
+        for (job, at) in scheduled {
+            self.start_at(job, at);
+        }
         for pipeline in ended {
             let shared = Arc::clone(self);
             self.runtime.spawn_blocking(move || {
@@ -55,6 +59,15 @@ impl Shared {
             });
         }
         value
+    }
+
+    /// Starts a delayed job when its time has come, unless somebody was faster.
+    fn start_at(self: &Arc<Self>, job: u64, at: Timestamp) {
+        let shared = Arc::clone(self);
+        self.runtime.spawn(self.stop.clone().run_until_cancelled_owned(async move {
+            shared.clock.sleep_until(at).await;
+            shared.change(|state| state.start_scheduled(job));
+        }));
     }
 
     /// Returns once the state satisfies `wanted`.

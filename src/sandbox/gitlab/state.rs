@@ -10,8 +10,11 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::faults::FaultState;
-use super::mirror::{Commit, Mirror};
+use super::mirror::Mirror;
 use super::options::{Hook, RunnerSpec, Variable};
+use super::pipeline_row::Pipeline;
+use super::resources::{Group, Resources};
+use super::status::Status;
 use crate::pipeline;
 use crate::sandbox::clock::Clock;
 
@@ -24,7 +27,13 @@ pub(super) struct State {
     pub runners: Vec<Runner>,
     pub projects: Vec<Project>,
     pub pipelines: BTreeMap<u64, Pipeline>,
+    pub last_pipeline: u64,
     pub jobs: BTreeMap<u64, Job>,
+    pub resources: Resources,
+    /// Pipelines that something happened to which they do not know yet.
+    pub touched: Vec<u64>,
+    /// Delayed jobs that were just scheduled, and when they start.
+    pub scheduled: Vec<(u64, Timestamp)>,
     pub hooks: Vec<HookRow>,
     pub deliveries: Vec<Delivery>,
     pub held: Vec<(u64, usize)>,
@@ -70,30 +79,24 @@ pub(super) struct Project {
     pub timeout: Duration,
     pub token_allowed_from: Vec<u64>,
     pub pipelines: u64,
+    /// Source and target of every one; the first has the iid 1.
+    pub merge_requests: Vec<(String, String)>,
 }
 
-pub(super) struct Pipeline {
-    pub id: u64,
-    pub iid: u64,
-    pub project: u64,
-    pub ref_name: String,
-    pub tag: bool,
-    pub sha: String,
-    pub before_sha: String,
-    pub commit: Commit,
-    pub file: Arc<pipeline::Pipeline>,
-    pub status: &'static str,
-    pub created_at: Timestamp,
-    pub started_at: Option<Timestamp>,
-    pub finished_at: Option<Timestamp>,
-}
-
+#[derive(Clone)]
 pub(super) struct Job {
     pub id: u64,
     pub pipeline: u64,
     pub project: u64,
     pub definition: Arc<pipeline::Job>,
+    /// The place of its stage among the pipeline's.
+    pub stage: usize,
     pub tags: Vec<String>,
+    pub resource_group: Option<String>,
+    /// Whether a failure of it is only a warning; exit codes decide when they are known.
+    pub may_fail: bool,
+    /// Somebody or `retry` starts it: `when: manual` and `when: delayed` hold it back no more.
+    pub at_once: bool,
     pub status: Status,
     pub failure_reason: Option<String>,
     pub exit_code: Option<i64>,
@@ -102,6 +105,7 @@ pub(super) struct Job {
     pub queued_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    pub scheduled_at: Option<Timestamp>,
     pub updated_at: Timestamp,
     pub erased_at: Option<Timestamp>,
     /// Kept after the job's end, when it opens nothing any more (§10.1).
@@ -140,6 +144,7 @@ pub(super) struct Outcome {
     pub exit_code: Option<i64>,
 }
 
+#[derive(Clone)]
 pub(super) struct Artifact {
     pub kind: String,
     pub format: String,
@@ -148,43 +153,6 @@ pub(super) struct Artifact {
     pub size: u64,
     pub sha256: String,
     pub expire_in: Option<String>,
-}
-
-/// The job statuses that this GitLab uses (§1.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Status {
-    Created,
-    Pending,
-    Running,
-    Canceling,
-    Success,
-    Failed,
-    Canceled,
-    Skipped,
-}
-
-impl Status {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Created => "created",
-            Status::Pending => "pending",
-            Status::Running => "running",
-            Status::Canceling => "canceling",
-            Status::Success => "success",
-            Status::Failed => "failed",
-            Status::Canceled => "canceled",
-            Status::Skipped => "skipped",
-        }
-    }
-
-    /// A runner works on it: its token opens doors.
-    pub fn is_executing(self) -> bool {
-        matches!(self, Status::Running | Status::Canceling)
-    }
-
-    pub fn is_final(self) -> bool {
-        matches!(self, Status::Success | Status::Failed | Status::Canceled | Status::Skipped)
-    }
 }
 
 pub(super) struct HookRow {
@@ -277,6 +245,10 @@ impl Project {
 }
 
 impl Job {
+    pub fn group(&self) -> Option<Group> {
+        self.resource_group.clone().map(|group| (self.project, group))
+    }
+
     pub fn archive(&self) -> Option<&Artifact> {
         self.artifacts.iter().find(|artifact| artifact.kind == "archive")
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::faults::later;
-use super::state::{Job, State, Status};
+use super::state::{Job, State};
+use super::status::Status;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HALF_HOUR: Duration = Duration::from_secs(1800);

@@ -96,8 +96,8 @@ fn decide(state: &mut State, call: &Call, token: &str) -> Result<Claimed, Respon
     }
     // §3.7: what cannot be presented has failed by now; the next one is tried.
     match state.assign(id, &contact) {
-        Some(job) => Ok(match payload::claim(state, job) {
-            Some(body) => Claimed::Job { id: job, body, version },
+        Some(id) => Ok(match state.jobs.get(&id).and_then(|job| payload::claim(state, job)) {
+            Some(body) => Claimed::Job { id, body, version },
             None => Claimed::Nothing { version },
         }),
         None => Ok(Claimed::Nothing { version }),

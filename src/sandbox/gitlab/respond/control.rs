@@ -1,4 +1,4 @@
-//! `POST /projects/:id/jobs/:job_id/{cancel,retry,erase}` and the same job's page, for people (gitlab-protocol.md §8.3).
+//! `POST /projects/:id/jobs/:job_id/{cancel,retry,play,erase}` and the same job's page, for people (gitlab-protocol.md §8.3).
 
 use std::sync::Arc;
 
@@ -41,6 +41,10 @@ pub(in crate::sandbox::gitlab) async fn act(
         let acted = match action.as_str() {
             "cancel" => state.cancel(job, force).then_some(job),
             "retry" => Some(state.retry(job).ok_or_else(|| message(StatusCode::FORBIDDEN, "Job is not retryable"))?),
+            // The one refusal of this endpoint that is no 403.
+            "play" => {
+                Some(state.play(job).then_some(job).ok_or_else(|| message(StatusCode::BAD_REQUEST, "Unplayable Job"))?)
+            }
             "erase" => Some(state.erase(job).then_some(job).ok_or_else(forbidden)?),
             _ => return Err(message(StatusCode::NOT_FOUND, "Not Found")),
         };

@@ -15,7 +15,8 @@ use crate::sandbox::gitlab::crc;
 use crate::sandbox::gitlab::faults::later;
 use crate::sandbox::gitlab::reasons::known;
 use crate::sandbox::gitlab::shared::Shared;
-use crate::sandbox::gitlab::state::{Outcome, PendingState, State, Status};
+use crate::sandbox::gitlab::state::{Outcome, PendingState, State};
+use crate::sandbox::gitlab::status::Status;
 use crate::sandbox::gitlab::strict::{self, Declared, with_info};
 
 /// §5.1.
