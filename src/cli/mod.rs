@@ -4,6 +4,7 @@ mod agent;
 mod clean;
 mod demo;
 mod exit;
+mod preview;
 mod run;
 mod screen;
 mod source;
@@ -30,6 +31,8 @@ enum Command {
     /// Show the whole way of a job on this machine: hook, claim, size, task, log, cache, price. Needs no account.
     Demo(demo::Demo),
     Run(run::Run),
+    Preview(preview::Preview),
+    Check(preview::Check),
 }
 
 impl Cli {
@@ -38,6 +41,8 @@ impl Cli {
         match self.command {
             Command::Demo(demo) => demo.run().await,
             Command::Run(run) => run.run().await,
+            Command::Preview(preview) => preview.run().await,
+            Command::Check(check) => check.run().await,
         }
     }
 }

@@ -53,9 +53,7 @@ struct LaunchBucket {
 /// How long the lease lasts without renewal.
 pub const LEASE_SECONDS: i64 = 30;
 /// Looks at one runner begin at least this far apart.
-const LOOK_SPACING: SignedDuration = SignedDuration::from_secs(1);
-/// A delayed look that is so near makes another one needless.
-const SOON: SignedDuration = SignedDuration::from_secs(3);
+pub const LOOK_SPACING: SignedDuration = SignedDuration::from_secs(1);
 /// Fargate launches in the large regions (aws.md §1.4).
 const LAUNCH_BURST: f64 = 100.0;
 const LAUNCHES_PER_SECOND: f64 = 20.0;
@@ -140,16 +138,22 @@ impl Lease {
 
     /// Begins a look at `runner`, or tells when one may begin; `Err(None)` when that look is on its way already.
     ///
-    /// A look that comes within 3 s serves whoever knocks before it: a storm of hooks is no storm of claims.
+    /// Looks begin at least `spacing` apart, and one that comes within three times that serves whoever knocks before
+    /// it: a storm of hooks is no storm of claims.
     ///
     /// # Errors
     /// It is too early: come back at the time that is told.
-    pub fn begin_look(&mut self, runner: &str, now: Timestamp) -> Result<(), Option<Timestamp>> {
+    pub fn begin_look(
+        &mut self,
+        runner: &str,
+        spacing: SignedDuration,
+        now: Timestamp,
+    ) -> Result<(), Option<Timestamp>> {
         if let Some(look) = self.looks.get_mut(runner) {
-            if look.next.is_some_and(|next| next > now && next <= now + SOON) {
+            if look.next.is_some_and(|next| next > now && next <= now + spacing * 3) {
                 return Err(None);
             }
-            let earliest = look.at + LOOK_SPACING;
+            let earliest = look.at + spacing;
             // A clock that went back does not stop us.
             if earliest > now && look.at <= now {
                 look.next = Some(earliest);
@@ -270,16 +274,16 @@ mod tests {
     #[test]
     fn looks_begin_a_second_apart_and_one_delayed_look_is_enough() {
         let mut lease = Lease::default();
-        assert_eq!(lease.begin_look("one", at(0)), Ok(()));
-        assert_eq!(lease.begin_look("one", at(0)), Err(Some(at(1))));
-        assert_eq!(lease.begin_look("one", at(0)), Err(None));
-        assert_eq!(lease.begin_look("two", at(0)), Ok(()));
-        assert_eq!(lease.begin_look("one", at(1)), Ok(()));
+        assert_eq!(lease.begin_look("one", LOOK_SPACING, at(0)), Ok(()));
+        assert_eq!(lease.begin_look("one", LOOK_SPACING, at(0)), Err(Some(at(1))));
+        assert_eq!(lease.begin_look("one", LOOK_SPACING, at(0)), Err(None));
+        assert_eq!(lease.begin_look("two", LOOK_SPACING, at(0)), Ok(()));
+        assert_eq!(lease.begin_look("one", LOOK_SPACING, at(1)), Ok(()));
         assert!(lease.expect_look("one", at(4), at(1)));
         assert!(!lease.expect_look("one", at(5), at(2)));
         assert!(lease.expect_look("one", at(3), at(2)));
-        assert_eq!(lease.begin_look("one", at(2)), Err(None));
-        assert_eq!(lease.begin_look("one", at(3)), Ok(()));
+        assert_eq!(lease.begin_look("one", LOOK_SPACING, at(2)), Err(None));
+        assert_eq!(lease.begin_look("one", LOOK_SPACING, at(3)), Ok(()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod ticket;
 
 pub use grant::{CacheGrant, Grant};
 pub use job_key::JobKey;
-pub use lease::{Lease, RunnerLook, Taken};
+pub use lease::{LOOK_SPACING, Lease, RunnerLook, Taken};
 #[cfg(feature = "aws")]
 pub use ledger::{Claim, ClaimFacts, Ledger, LedgerError, Stored};
 pub use record::{Attempt, Decision, LaunchState, OpenRefused, Phase, Record, WrongPhase};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::SignedDuration;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -16,7 +17,7 @@ use crate::config::{Fleet, FleetError};
 use crate::functions::{Broker, BrokerKeys, Dispatcher, DispatcherSecrets, Now, Refreshable};
 use crate::gitlab::{HttpError, RunnerClient, RunnerError, Sender, SystemInfo, WebhookSecrets, http_client};
 use crate::launch;
-use crate::ledger::{Ledger, Store};
+use crate::ledger::{LOOK_SPACING, Ledger, Store};
 use crate::plan::VOCABULARY;
 
 use super::aws;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub ticks: bool,
     /// Invocations of the dispatcher at one time.
     pub dispatchers: usize,
+    /// Looks at one runner begin so far apart; a deployment's [`LOOK_SPACING`] unless nobody else asks this GitLab.
+    pub look_spacing: SignedDuration,
 }
 
 impl Default for Settings {
@@ -62,6 +65,7 @@ impl Default for Settings {
             fleet: Box::new(|_| {}),
             ticks: true,
             dispatchers: 10,
+            look_spacing: LOOK_SPACING,
         }
     }
 }
@@ -160,6 +164,7 @@ impl Sandbox {
                 ticket_key: SecretString::from(secrets.ticket_key.as_str()),
             }),
             now,
+            look_spacing: settings.look_spacing,
         };
         let queue = Queue::new(clock.clone());
         let broker_invocations = Invocations::default();
@@ -285,7 +290,7 @@ async fn register(
 
 async fn put_agent(s3: &S3, agent: Option<&Path>) -> Result<String, SandboxError> {
     let bytes = match agent {
-        Some(path) => tokio::fs::read(path).await?,
+        Some(path) => agent_in_place(&std::path::absolute(path)?),
         None => Vec::new(),
     };
     let sha256 = hex::encode(Sha256::digest(&bytes));
@@ -295,6 +300,13 @@ async fn put_agent(s3: &S3, agent: Option<&Path>) -> Result<String, SandboxError
         .await
         .map_err(|error| SandboxError::Agent(aws_sdk_s3::error::DisplayErrorContext(error).to_string()))?;
     Ok(sha256)
+}
+
+/// An agent that is the one at `path`: every task fetches, verifies and starts it as anywhere, and none copies a debug
+/// build of 50 MB.
+fn agent_in_place(path: &Path) -> Vec<u8> {
+    let path = path.to_string_lossy().replace('\'', r"'\''");
+    format!("#!/bin/sh\nexec '{path}' \"$@\"\n").into_bytes()
 }
 
 /// Every uid of a task's containers must reach its volumes.

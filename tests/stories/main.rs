@@ -8,4 +8,5 @@ mod faults;
 mod files;
 mod jobs;
 mod support;
+mod throughput;
 mod tickets;

@@ -10,7 +10,7 @@ use mayfly::config::Fleet;
 use mayfly::functions::{Dispatcher, DispatcherSecrets, Event, Later, Refreshable};
 use mayfly::gitlab::{Sender, http_client};
 use mayfly::launch::Ecs;
-use mayfly::ledger::{Ledger, Store};
+use mayfly::ledger::{LOOK_SPACING, Ledger, Store};
 use serde::{Deserialize, Serialize};
 
 use super::fleet::fleet;
@@ -62,6 +62,7 @@ pub async fn serve(aws: &SdkConfig) -> Result<(), Error> {
         fleet,
         secrets,
         now: Arc::new(Timestamp::now),
+        look_spacing: LOOK_SPACING,
     };
     let queue = variable("MAYFLY_QUEUE_URL")?;
     let function = Arc::new(Function { dispatcher, store, sqs: aws_sdk_sqs::Client::new(aws), queue });

@@ -70,11 +70,9 @@ impl Run {
         };
         let sandbox = Sandbox::start(settings).await.context("starting the stand-ins for GitLab, ECS and S3")?;
         let report = self.follow(&sandbox, screen, &place, (&snapshot, &trigger, &reading), &mut interrupts).await;
-        let region = sandbox.fleet.region.clone();
         sandbox.shutdown().await;
         let report = report?;
         summary::show(&report, screen);
-        summary::footnote(screen, &region);
         if self.json {
             print_json(&json::document(&report));
         }
@@ -157,6 +155,7 @@ impl Run {
         Ok(RunReport {
             status: pipeline.status(),
             canceled: follower.canceled,
+            region: follower.sandbox.fleet.region.clone(),
             event: self.event.words(snapshot),
             commit: snapshot.commit.clone(),
             seconds,

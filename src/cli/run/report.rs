@@ -21,6 +21,8 @@ pub(super) struct RunReport {
     pub(super) event: String,
     /// The commit that ran.
     pub(super) commit: String,
+    /// The region that prices hold for.
+    pub(super) region: String,
     /// Whether the user stopped it.
     pub(super) canceled: bool,
     /// From start to end.

@@ -9,10 +9,15 @@ use crate::cli::words::{Table, clock, dollars, many};
 
 use super::report::{JobReport, RunReport};
 
-/// Writes the summary of `report`; `commands` begins the command that the user typed.
+/// Writes the summary of `report`.
 pub(super) fn show(report: &RunReport, screen: Screen) {
     screen.line(Tone::Plain, "");
     table(report).show(screen);
+    if report.dollars().is_some() {
+        let region = plain(&report.region);
+        let note = format!("  * what Fargate asks for such tasks in {region} on demand, a minute at least for each");
+        screen.line(Tone::Faint, &note);
+    }
     for job in report.jobs.iter().filter(|job| job.status == "failed") {
         show_failure(job, screen);
     }
@@ -97,12 +102,6 @@ fn verdict(report: &RunReport) -> (Tone, String) {
     (tone, format!("{word}: {} in {time}{price}", many(ran, "job")))
 }
 
-/// What the star means.
-pub(super) fn footnote(screen: Screen, region: &str) {
-    let text = format!("* what Fargate asks for such tasks in {region} on demand, a minute at least for each");
-    screen.line(Tone::Faint, &text);
-}
-
 fn shown(path: &Path) -> String {
     plain(&path.display().to_string())
 }
@@ -129,6 +128,7 @@ mod tests {
             canceled: false,
             event: String::new(),
             commit: String::new(),
+            region: String::new(),
             seconds: 61.0,
             jobs: jobs.iter().map(job).collect(),
             artifacts: "/a".into(),

@@ -12,4 +12,4 @@ mod tags;
 pub(super) use event::EventOptions;
 pub(super) use reading::{ReadJob, Reading, unreadable};
 pub(super) use snapshot::Snapshot;
-pub(super) use tags::foreign_tags;
+pub(super) use tags::{ForeignTag, foreign_tags};

@@ -46,7 +46,12 @@ impl Reading {
         let project = gitlab.add_project(&snapshot.project_path, snapshot.path());
         let reading = gitlab.trigger(project, trigger).map(|pipeline| Reading::new(&pipeline));
         gitlab.shutdown().await;
-        reading.map_err(unreadable)
+        reading.map_err(|error| match error {
+            PipelineError::NoFile => {
+                Usage::error(format!("there is no `.gitlab-ci.yml` in `{}`", snapshot.top.display()))
+            }
+            error => unreadable(error),
+        })
     }
 
     fn new(pipeline: &PipelineHandle) -> Reading {

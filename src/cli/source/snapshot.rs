@@ -57,7 +57,12 @@ impl Snapshot {
             .filter(|found| found.is_dir())
             .ok_or_else(|| Usage::error(format!("there is no directory `{}`", directory.display())))?;
         let bare = tempfile::Builder::new().prefix("mayfly-source-").tempdir().context("making a directory")?;
-        match Repository::find(&directory)? {
+        let repository = Repository::find(&directory)?;
+        // The file that GitLab would read anyway is in the tree.
+        let top = repository.as_ref().map_or(&directory, |repository| &repository.top);
+        let usual = fs::canonicalize(top.join(PIPELINE_FILE)).ok();
+        let pipeline = pipeline.filter(|pipeline| usual.is_none() || fs::canonicalize(pipeline).ok() != usual);
+        match repository {
             Some(repository) => of_repository(bare, &repository, event, pipeline),
             None => of_directory(bare, directory, event, pipeline),
         }

@@ -1,6 +1,6 @@
 //! Finds the tags that no Mayfly runner carries, and what their author probably meant.
 
-use crate::plan::{VOCABULARY, nearest_label};
+use crate::plan::{Mib, Millicpu, VOCABULARY, nearest_label};
 
 use super::reading::ReadJob;
 
@@ -51,13 +51,16 @@ fn meant(tag: &str) -> Option<&'static str> {
     // A longer word may differ in two letters, a short one in one: else every short tag would be a slip.
     let most = (lower.chars().count() / 3).clamp(1, 2);
     let near = VOCABULARY.iter().map(|label| (strsim::osa_distance(&lower, label), *label));
-    let size = ["cpu-", "mem-", "disk-"].iter().find(|kind| lower.starts_with(**kind));
-    match size {
-        // Another amount is no slip of the fingers: the next larger one is meant, or the nearest word.
+    let kind = ["cpu-", "mem-", "disk-"].into_iter().find(|kind| lower.starts_with(kind));
+    match kind {
+        // Another amount is no slip of the fingers: the next larger one is meant, of too much the largest.
         Some(kind) => nearest_label(&lower).or_else(|| {
-            near.filter(|(_, label)| label.starts_with(kind))
-                .min_by_key(|(distance, _)| *distance)
-                .map(|(_, label)| label)
+            let mut of_kind = VOCABULARY.iter().filter(|label| label.starts_with(kind));
+            let is_amount = Mib::read(&lower[kind.len()..]).is_ok() || Millicpu::read(&lower[kind.len()..]).is_ok();
+            match is_amount {
+                true => of_kind.next_back().copied(),
+                false => of_kind.min_by_key(|label| strsim::osa_distance(&lower, label)).copied(),
+            }
         }),
         None => near.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, l)| l),
     }
@@ -71,7 +74,8 @@ mod tests {
     fn a_slip_has_a_nearest_tag_and_a_teams_own_tag_has_none() {
         for (tag, expected) in [
             ("cpu-3", Some("cpu-4")),
-            ("cpu-64", Some("cpu-4")),
+            ("cpu-64", Some("cpu-32")),
+            ("cpu-x", Some("cpu-1")),
             ("cpu4", Some("cpu-4")),
             ("mem-8gb", Some("mem-8g")),
             ("mem-5g", Some("mem-6g")),

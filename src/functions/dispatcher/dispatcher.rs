@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::Client;
 use tracing::error;
 use url::Url;
@@ -41,6 +41,8 @@ pub struct Dispatcher {
     pub secrets: Refreshable<DispatcherSecrets>,
     /// The time.
     pub now: Now,
+    /// Looks at one runner begin so far apart: [`LOOK_SPACING`](crate::ledger::LOOK_SPACING) for a GitLab of others.
+    pub look_spacing: SignedDuration,
 }
 
 /// Jobs that are handled at one time.

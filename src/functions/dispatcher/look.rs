@@ -43,9 +43,9 @@ impl Dispatcher {
     /// One look at `runner`, which was looked at `in_vain` times before for the same knock.
     pub(super) async fn look(&self, held: &Held, runner: &Runner, in_vain: u8) -> Result<Vec<Later>, DispatchError> {
         let now = self.now();
-        let begun = self
-            .ledger
-            .change_lease(|lease| if lease.is_on_hold(now) { None } else { Some(lease.begin_look(&runner.name, now)) });
+        let begun = self.ledger.change_lease(|lease| {
+            if lease.is_on_hold(now) { None } else { Some(lease.begin_look(&runner.name, self.look_spacing, now)) }
+        });
         match begun.await? {
             // Fargate has no room: the tick or a stopping task comes back to it.
             None => return Ok(Vec::new()),
@@ -75,7 +75,7 @@ impl Dispatcher {
         let mut steps: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
         let (mut in_flight, mut wave, mut claimed, mut open) = (0, 1, 0, true);
         let mut uncounted: Vec<String> = Vec::new();
-        let mut ask_again = false;
+        let (mut nothing, mut ask_again) = (false, false);
         loop {
             if open && in_flight == 0 {
                 let (launches, room) = self.next_wave(held, runner, wave, claimed == 0, &uncounted).await?;
@@ -109,7 +109,7 @@ impl Dispatcher {
                     steps.push(Box::pin(async move { Step::Driven(self.bring_on(job, claim).await) }));
                 }
                 Answer::Unstored => {}
-                Answer::Nothing => open = false,
+                Answer::Nothing => (open, nothing) = (false, true),
                 Answer::AskAgain => (open, ask_again) = (false, true),
             }
         }
@@ -118,7 +118,8 @@ impl Dispatcher {
             let count = |lease: &mut Lease| uncounted.iter().for_each(|job| lease.claimed(&runner.name, job));
             self.ledger.change_lease(count).await?;
         }
-        if claimed == 0 || ask_again {
+        // Who asked nobody, for want of room, has nothing to ask again.
+        if (nothing && claimed == 0) || ask_again {
             let step = if claimed == 0 { in_vain } else { 0 };
             if let Some(seconds) = AGAIN_AFTER_SECONDS.get(usize::from(step)) {
                 later.extend(self.look_after(runner, step + 1, *seconds).await?);
@@ -215,8 +216,9 @@ impl Dispatcher {
 
     fn again_at(&self, runner: &Runner, in_vain: u8, at: Timestamp) -> Later {
         let delay = Duration::try_from(at.duration_since(self.now())).unwrap_or_default();
-        // Queues count in whole seconds.
-        let delay = Duration::from_secs(delay.as_secs_f64().ceil() as u64);
+        // Queues count in whole seconds, which is how far looks are apart there.
+        let spacing = self.look_spacing.as_secs_f64().max(0.001);
+        let delay = Duration::from_secs_f64((delay.as_secs_f64() / spacing).ceil() * spacing);
         Later { event: Event::Look { runner: runner.name.clone(), in_vain }, delay }
     }
 
