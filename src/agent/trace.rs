@@ -154,7 +154,8 @@ impl Sender {
                     Sent::Over => return self,
                 }
             }
-            if heard.elapsed() >= self.settings.keep_alive {
+            let keep_alive = self.keep_alive();
+            if heard.elapsed() >= keep_alive {
                 match self.gitlab.keep_alive().await {
                     Ok(answer) => {
                         self.interval = answer.interval.unwrap_or(self.interval);
@@ -168,9 +169,16 @@ impl Sender {
                 }
                 heard = Instant::now();
             }
-            let due = self.settings.keep_alive.saturating_sub(heard.elapsed());
+            let due = self.keep_alive().saturating_sub(heard.elapsed());
             pause = self.interval.min(due).max(asked_to_wait);
         }
+    }
+
+    /// GitLab asks for short intervals while somebody looks at the log: who cancels a silent job then should not have to
+    /// wait half a minute until it hears of it.
+    fn keep_alive(&self) -> Duration {
+        let watched = self.interval <= WATCHED_INTERVAL;
+        if watched { self.settings.keep_alive.min(WATCHED_KEEP_ALIVE) } else { self.settings.keep_alive }
     }
 
     async fn finish(mut self, outcome: &Outcome) -> Finished {
@@ -301,6 +309,12 @@ impl Sender {
         Backoff::new(u32::MAX, self.settings.interval.min(Duration::from_secs(1)), self.settings.longest_pause)
     }
 }
+
+/// GitLab asks for 3 s while somebody looks at the log, else for 60 (gitlab-protocol.md §6.1).
+const WATCHED_INTERVAL: Duration = Duration::from_secs(3);
+
+/// GitLab hears of a silent job at least so often while somebody looks at its log.
+const WATCHED_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How long to wait before the final update is sent again that GitLab has taken and not yet written.
 const ASK_AGAIN: Duration = Duration::from_secs(3);

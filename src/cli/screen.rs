@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 /// Standard output.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Screen {
+    terminal: bool,
     colours: bool,
     quiet: bool,
 }
@@ -17,72 +18,72 @@ pub(super) enum Tone {
     Faint,
     Good,
     Bad,
+    Warning,
 }
 
 impl Screen {
     /// Standard output; `quiet` shows nothing.
     pub(super) fn new(quiet: bool) -> Self {
-        let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Screen { colours, quiet }
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let terminal = io::stdout().is_terminal() && !dumb;
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Screen { terminal, colours: terminal && !plain, quiet }
+    }
+
+    /// Whether lines can be written over.
+    pub(super) fn is_terminal(self) -> bool {
+        self.terminal && !self.quiet
+    }
+
+    /// Whether lines may have colours.
+    pub(super) fn has_colours(self) -> bool {
+        self.colours
     }
 
     /// One line. A reader who has gone away is no error.
     pub(super) fn line(self, tone: Tone, text: &str) {
-        if self.quiet {
-            return;
+        self.write(&self.paint(tone, text));
+    }
+
+    /// `text` as a line of this tone looks.
+    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
+        match tone {
+            Tone::Plain => text.to_owned(),
+            Tone::Title => self.colour("1", text),
+            Tone::Faint => self.colour("2", text),
+            Tone::Good => self.colour("32", text),
+            Tone::Bad => self.colour("31", text),
+            Tone::Warning => self.colour("33", text),
         }
-        let code = match tone {
-            Tone::Plain => "",
-            Tone::Title => "1",
-            Tone::Faint => "2",
-            Tone::Good => "32",
-            Tone::Bad => "31",
-        };
-        let line = match self.colours && !code.is_empty() {
-            true => format!("\x1b[{code}m{text}\x1b[0m\n"),
-            false => format!("{text}\n"),
-        };
-        let _ = io::stdout().lock().write_all(line.as_bytes());
+    }
+
+    /// `text` in the colour with these numbers (SGR).
+    pub(super) fn colour(self, code: &str, text: &str) -> String {
+        if self.colours && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// A labelled step: `  knock   …`.
     pub(super) fn step(self, label: &str, text: &str) {
-        if self.quiet {
-            return;
-        }
-        let label = format!("{label:>8}");
-        let label = if self.colours { format!("\x1b[36m{label}\x1b[0m") } else { label };
-        let _ = io::stdout().lock().write_all(format!("{label}  {text}\n").as_bytes());
+        let label = self.colour("36", &format!("{label:>8}"));
+        self.write(&format!("{label}  {text}"));
     }
+
+    /// A line that is painted already.
+    pub(super) fn write(self, line: &str) {
+        if !self.quiet {
+            let _ = io::stdout().lock().write_all(format!("{line}\n").as_bytes());
+        }
+    }
+}
+
+/// Says on standard error why the command failed.
+pub(super) fn print_error(error: &anyhow::Error) {
+    let text = format!("{error:#}");
+    let lines: Vec<String> = text.lines().map(super::clean::plain).collect();
+    let _ = writeln!(io::stderr().lock(), "error: {}", lines.join("\n"));
 }
 
 /// Writes a value for machines.
 pub(super) fn print_json(value: &serde_json::Value) {
     let _ = writeln!(io::stdout().lock(), "{value:#}");
-}
-
-/// Takes control sequences and section marks out of a line of a trace.
-pub(super) fn plain(line: &str) -> String {
-    let mut out = String::new();
-    let mut rest = line;
-    while let Some(at) = rest.find('\x1b') {
-        out.push_str(&rest[..at]);
-        let sequence = &rest[at + 1..];
-        let end = sequence.find(|c: char| c.is_ascii_alphabetic()).map_or(sequence.len(), |end| end + 1);
-        rest = &sequence[end..];
-    }
-    out.push_str(rest);
-    out.retain(|c| !c.is_control());
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_shown_without_what_steers_a_terminal() {
-        assert_eq!(plain("\x1b[0K\x1b[32;1m$ echo hi\x1b[0;m\r"), "$ echo hi");
-        assert_eq!(plain("a\x1b"), "a");
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The pipeline that one event makes of a file: rules are decided, matrices are jobs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pipeline {
-    /// `workflow:name` with variables as written.
+    /// `workflow:name`.
     pub name: Option<String>,
     /// The stages in order, `.pre` first and `.post` last.
     pub stages: Vec<String>,

@@ -1,60 +1,58 @@
-//! Owns the keywords that a job may inherit from `default` or the top of the file.
+//! Owns the three kinds of keywords: those that run here, those that act in GitLab alone, and those that are refused.
 
-use std::time::Duration;
+/// What may stand at the top of a file besides jobs.
+pub(super) const TOP_LEVEL: [&str; 12] = [
+    "after_script",
+    "before_script",
+    "cache",
+    "default",
+    "image",
+    "include",
+    "pages",
+    "services",
+    "spec",
+    "stages",
+    "variables",
+    "workflow",
+];
 
-use super::duration::duration;
-use super::error::ReadError;
-use super::job::{Artifacts, Cache, Image, Job, Service};
-use super::node::Node;
-use super::parts;
+/// What `default` may hold, and a job takes from it.
+pub(super) const INHERITABLE: [&str; 13] = [
+    "after_script",
+    "artifacts",
+    "before_script",
+    "cache",
+    "hooks",
+    "id_tokens",
+    "identity",
+    "image",
+    "interruptible",
+    "retry",
+    "services",
+    "tags",
+    "timeout",
+];
 
-/// What was said for the inheritable keywords; a job's word replaces the default as a whole.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Keywords {
-    image: Option<Image>,
-    services: Option<Vec<Service>>,
-    before_script: Option<Vec<String>>,
-    after_script: Option<Vec<String>>,
-    cache: Option<Vec<Cache>>,
-    artifacts: Option<Artifacts>,
-    tags: Option<Vec<String>>,
-    timeout: Option<Duration>,
-}
+/// The inheritable keywords that may also stand at the top of the file, as they did before `default`.
+pub(super) const GLOBAL: [&str; 5] = ["after_script", "before_script", "cache", "image", "services"];
 
-impl Keywords {
-    /// Reads `value` if `key` is an inheritable keyword; says whether it is.
-    pub fn take(&mut self, key: &str, value: &Node) -> Result<bool, ReadError> {
-        match key {
-            "image" => self.image = Some(parts::image(value)?),
-            "services" => self.services = Some(parts::services(value)?),
-            "before_script" => self.before_script = Some(value.script(key)?),
-            "after_script" => self.after_script = Some(value.script(key)?),
-            "cache" => self.cache = Some(parts::caches(value)?),
-            "artifacts" => self.artifacts = Some(parts::artifacts(value)?),
-            "tags" => self.tags = Some(value.texts(key)?),
-            "timeout" => self.timeout = Some(timeout(value)?),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
+/// Keywords of jobs that act on GitLab's side alone: accepted, and named once with what that means here.
+pub(super) const SERVER_SIDE: [(&str, &str); 9] = [
+    ("coverage", "GitLab reads the coverage out of the log"),
+    ("environment", "GitLab tracks the deployment; the job itself runs, with its `CI_ENVIRONMENT_…` variables"),
+    ("id_tokens", "GitLab signs these tokens; outside it their variables are not there"),
+    ("interruptible", "GitLab cancels what is outdated"),
+    ("manual_confirmation", "GitLab asks before a manual job starts"),
+    ("pages", "GitLab publishes the site; the job itself runs"),
+    ("release", "GitLab makes the release; the script runs"),
+    ("resource_group", "one job of a group runs at a time"),
+    ("secrets", "GitLab tells the runner where these secrets lie; outside it their variables are not there"),
+];
 
-    /// Puts these keywords into `job`, each from `default` where this one is silent.
-    pub fn fill(self, default: &Keywords, job: &mut Job) {
-        let default = default.clone();
-        job.image = self.image.or(default.image);
-        job.services = self.services.or(default.services).unwrap_or_default();
-        job.before_script = self.before_script.or(default.before_script).unwrap_or_default();
-        job.after_script = self.after_script.or(default.after_script).unwrap_or_default();
-        job.cache = self.cache.or(default.cache).unwrap_or_default();
-        job.artifacts = self.artifacts.or(default.artifacts);
-        job.tags = self.tags.or(default.tags).unwrap_or_default();
-        job.timeout = self.timeout.or(default.timeout);
-    }
-}
-
-fn timeout(node: &Node) -> Result<Duration, ReadError> {
-    let text = node.text("timeout")?;
-    duration(&text)
-        .filter(|timeout| timeout.as_secs() > 0)
-        .ok_or_else(|| node.error(format!("`timeout` should be a duration such as `1h 30m`, not `{text}`")))
-}
+/// Keywords of jobs that nothing here can do, and why.
+pub(super) const REFUSED: [(&str, &str); 4] = [
+    ("dast_configuration", "it needs GitLab's scanner profiles"),
+    ("identity", "it needs GitLab's cloud identities"),
+    ("inputs", "a job's own inputs are filled in GitLab's form"),
+    ("run", "CI functions need GitLab's step runner: write the commands as `script`"),
+];

@@ -1,10 +1,18 @@
 //! Owns a node of the file and the few shapes that keywords may have.
 
+use std::sync::Arc;
+
 use super::error::ReadError;
+use super::nearest::did_you_mean;
+
+/// So many bytes of text weigh as much as a node: what bounds nodes bounds the memory.
+const TEXT_OF_A_NODE: usize = 256;
 
 /// A value of the file with the line of its key.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
+    /// The included file that it stands in; nothing for the configuration itself.
+    pub file: Option<Arc<str>>,
     pub line: usize,
     pub tag: Option<String>,
     pub kind: Kind,
@@ -18,10 +26,10 @@ pub(super) enum Kind {
 }
 
 impl Node {
-    /// How many nodes this one is, itself included.
+    /// How many nodes this one is, itself included; a long text counts for several.
     pub fn size(&self) -> usize {
         1 + match &self.kind {
-            Kind::Scalar { .. } => 0,
+            Kind::Scalar { text, .. } => text.len() / TEXT_OF_A_NODE,
             Kind::List(items) => items.iter().map(Node::size).sum(),
             Kind::Map(entries) => entries.iter().map(|(_, value)| value.size()).sum(),
         }
@@ -42,7 +50,90 @@ impl Node {
     }
 
     pub fn error(&self, what: impl Into<String>) -> ReadError {
-        ReadError::at(self.line, what)
+        ReadError::at(self.line, what).in_file(self.file.as_deref())
+    }
+
+    /// What to say when this is the value of a key that `place` does not have.
+    pub fn unknown_key<'a>(&self, place: &str, key: &str, known: impl IntoIterator<Item = &'a str>) -> ReadError {
+        self.error(format!("`{place}` knows no `{key}`{}", did_you_mean(key, known)))
+    }
+
+    /// A value at the same place.
+    pub fn with(&self, kind: Kind) -> Node {
+        Node { file: self.file.clone(), line: self.line, tag: None, kind }
+    }
+
+    /// A string at the same place.
+    pub fn with_text(&self, text: impl Into<String>) -> Node {
+        self.with(Kind::Scalar { text: text.into(), plain: false })
+    }
+
+    /// The value of `key`, if this is a map that has it.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        match &self.kind {
+            Kind::Map(entries) => entries.iter().find(|(known, _)| known == key).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// Takes the value of `key` out of a map.
+    pub fn take(&mut self, key: &str) -> Option<Node> {
+        let Kind::Map(entries) = &mut self.kind else { return None };
+        let at = entries.iter().position(|(known, _)| known == key)?;
+        Some(entries.remove(at).1)
+    }
+
+    /// Sets the value of `key`, which keeps its place.
+    pub fn set(&mut self, key: &str, value: Node) {
+        let Kind::Map(entries) = &mut self.kind else { return };
+        match entries.iter_mut().find(|(known, _)| known == key) {
+            Some((_, known)) => *known = value,
+            None => entries.push((key.to_owned(), value)),
+        }
+    }
+
+    /// The items of a list, whatever stands nested in lists in their place.
+    pub fn flat_items<'a>(&'a self, keyword: &str) -> Result<Vec<&'a Node>, ReadError> {
+        self.untagged()?;
+        let Kind::List(items) = &self.kind else {
+            return Err(self.error(format!("`{keyword}` should be a list")));
+        };
+        let mut flat = Vec::new();
+        for item in items {
+            match item.kind {
+                Kind::List(_) => flat.extend(item.flat_items(keyword)?),
+                _ => flat.push(item),
+            }
+        }
+        Ok(flat)
+    }
+
+    /// `text`, or nothing for a value that is empty.
+    pub fn optional_text(&self, keyword: &str) -> Result<Option<String>, ReadError> {
+        if self.is_null() { Ok(None) } else { self.text(keyword).map(Some) }
+    }
+
+    /// A whole number.
+    pub fn number(&self, keyword: &str) -> Result<i64, ReadError> {
+        self.untagged()?;
+        match &self.kind {
+            Kind::Scalar { text, plain: true } => text.replace('_', "").parse().ok(),
+            _ => None,
+        }
+        .ok_or_else(|| self.error(format!("`{keyword}` should be a whole number")))
+    }
+
+    /// Whether the value is true or false.
+    pub fn is_boolean(&self) -> bool {
+        self.tag.is_none() && matches!(&self.kind, Kind::Scalar { text, plain: true } if as_boolean(text).is_some())
+    }
+
+    pub fn is_map(&self) -> bool {
+        matches!(self.kind, Kind::Map(_))
+    }
+
+    pub fn is_list(&self) -> bool {
+        matches!(self.kind, Kind::List(_))
     }
 
     pub fn entries(&self, keyword: &str) -> Result<&[(String, Node)], ReadError> {
@@ -73,12 +164,12 @@ impl Node {
         .ok_or_else(|| self.error(format!("`{keyword}` should be true or false")))
     }
 
-    /// A list of strings.
+    /// A list of strings, nested ones (as `!reference` leaves them) in one row.
     pub fn texts(&self, keyword: &str) -> Result<Vec<String>, ReadError> {
-        self.untagged()?;
-        match &self.kind {
-            Kind::List(items) => items.iter().map(|item| item.text(keyword)).collect(),
-            _ => Err(self.error(format!("`{keyword}` should be a list of strings"))),
+        match self.flat_items(keyword) {
+            Ok(items) => items.into_iter().map(|item| item.text(keyword)).collect(),
+            Err(_) if self.tag.is_none() => Err(self.error(format!("`{keyword}` should be a list of strings"))),
+            Err(error) => Err(error),
         }
     }
 
@@ -118,14 +209,14 @@ impl Node {
 
     fn untagged(&self) -> Result<(), ReadError> {
         match &self.tag {
-            Some(tag) => Err(self.error(format!("the tag `{tag}` is not read yet"))),
+            Some(tag) => Err(self.error(format!("GitLab knows no tag `{tag}`"))),
             None => Ok(()),
         }
     }
 }
 
 /// YAML 1.1, which Psych speaks, has more booleans than 1.2.
-fn as_boolean(text: &str) -> Option<bool> {
+pub(super) fn as_boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Some(true),
         "false" | "no" | "off" => Some(false),
@@ -133,7 +224,7 @@ fn as_boolean(text: &str) -> Option<bool> {
     }
 }
 
-fn as_ruby_prints(text: &str) -> String {
+pub(super) fn as_ruby_prints(text: &str) -> String {
     if let Some(boolean) = as_boolean(text) {
         return boolean.to_string();
     }

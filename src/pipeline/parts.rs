@@ -1,15 +1,18 @@
 //! Reads the values of the larger keywords: images, services, variables, caches, artifacts, environments.
 
+use super::cache_key::CacheKey;
 use super::duration::duration;
 use super::error::ReadError;
 use super::job::{Artifacts, Cache, Environment, Image, Service, Variable};
 use super::node::{Kind, Node};
 
 const WHEN: [&str; 3] = ["on_success", "on_failure", "always"];
-
-pub(super) fn not_read_yet(node: &Node, keyword: &str) -> ReadError {
-    node.error(format!("`{keyword}` is not read yet"))
-}
+const IMAGE_KEYS: [&str; 5] = ["name", "entrypoint", "pull_policy", "docker", "kubernetes"];
+const CACHE_KEYS: [&str; 7] = ["key", "paths", "untracked", "policy", "when", "fallback_keys", "unprotect"];
+const ENVIRONMENT_KEYS: [&str; 7] =
+    ["name", "url", "action", "on_stop", "auto_stop_in", "deployment_tier", "kubernetes"];
+const ARTIFACTS_KEYS: [&str; 10] =
+    ["name", "paths", "exclude", "untracked", "when", "expire_in", "reports", "expose_as", "access", "public"];
 
 pub(super) fn image(node: &Node) -> Result<Image, ReadError> {
     if let Kind::Scalar { .. } = node.kind {
@@ -18,7 +21,7 @@ pub(super) fn image(node: &Node) -> Result<Image, ReadError> {
     let mut image = Image::default();
     for (key, value) in node.entries("image")? {
         if !image_option(&mut image, key, value)? {
-            return Err(not_read_yet(value, &format!("image:{key}")));
+            return Err(value.unknown_key("image", key, IMAGE_KEYS));
         }
     }
     named(node, "image", image)
@@ -26,7 +29,7 @@ pub(super) fn image(node: &Node) -> Result<Image, ReadError> {
 
 pub(super) fn services(node: &Node) -> Result<Vec<Service>, ReadError> {
     match &node.kind {
-        Kind::List(items) => items.iter().map(service).collect(),
+        Kind::List(_) => node.flat_items("services")?.into_iter().map(service).collect(),
         _ => Err(node.error("`services` should be a list")),
     }
 }
@@ -35,10 +38,15 @@ pub(super) fn variables(node: &Node) -> Result<Vec<Variable>, ReadError> {
     node.entries("variables")?.iter().map(|(key, value)| variable(key, value)).collect()
 }
 
-pub(super) fn caches(node: &Node) -> Result<Vec<Cache>, ReadError> {
+pub(super) fn caches(node: &Node) -> Result<Vec<(Cache, CacheKey)>, ReadError> {
     match &node.kind {
-        Kind::List(items) if items.len() > 4 => Err(node.error("a job has at most 4 caches")),
-        Kind::List(items) => items.iter().map(cache).collect(),
+        Kind::List(_) => {
+            let items = node.flat_items("cache")?;
+            if items.len() > 4 {
+                return Err(node.error("a job has at most 4 caches"));
+            }
+            items.into_iter().map(cache).collect()
+        }
         // `cache: {}` turns the default off.
         Kind::Map(entries) if entries.is_empty() => Ok(Vec::new()),
         _ => Ok(vec![cache(node)?]),
@@ -60,7 +68,7 @@ pub(super) fn artifacts(node: &Node) -> Result<Artifacts, ReadError> {
             "expose_as" => drop(value.text("artifacts:expose_as")?),
             "access" => drop(value.one_of("artifacts:access", &["all", "developer", "maintainer", "none"])?),
             "public" => drop(value.boolean("artifacts:public")?),
-            _ => return Err(not_read_yet(value, &format!("artifacts:{key}"))),
+            _ => return Err(value.unknown_key("artifacts", key, ARTIFACTS_KEYS)),
         }
     }
     Ok(artifacts)
@@ -75,11 +83,14 @@ pub(super) fn environment(node: &Node) -> Result<Environment, ReadError> {
         match key.as_str() {
             "name" => environment.name = value.text("environment:name")?,
             "url" => environment.url = Some(value.text("environment:url")?),
+            "deployment_tier" => environment.tier = Some(value.text("environment:deployment_tier")?),
+            // GitLab's own: what stops an environment, when, and which cluster shows it.
+            "on_stop" | "auto_stop_in" | "kubernetes" => {}
             "action" => {
                 let actions = ["start", "prepare", "stop", "verify", "access"];
                 environment.action = Some(value.one_of("environment:action", &actions)?);
             }
-            _ => return Err(not_read_yet(value, &format!("environment:{key}"))),
+            _ => return Err(value.unknown_key("environment", key, ENVIRONMENT_KEYS)),
         }
     }
     if environment.name.is_empty() {
@@ -105,7 +116,7 @@ fn image_option(image: &mut Image, key: &str, value: &Node) -> Result<bool, Read
                 match option.as_str() {
                     "platform" => image.docker_platform = Some(value.text("docker:platform")?),
                     "user" => image.docker_user = Some(value.text("docker:user")?),
-                    _ => return Err(not_read_yet(value, &format!("docker:{option}"))),
+                    _ => return Err(value.unknown_key("docker", option, ["platform", "user"])),
                 }
             }
         }
@@ -113,7 +124,7 @@ fn image_option(image: &mut Image, key: &str, value: &Node) -> Result<bool, Read
             for (option, value) in value.entries("kubernetes")? {
                 match option.as_str() {
                     "user" => image.kubernetes_user = Some(value.text("kubernetes:user")?),
-                    _ => return Err(not_read_yet(value, &format!("kubernetes:{option}"))),
+                    _ => return Err(value.unknown_key("kubernetes", option, ["user"])),
                 }
             }
         }
@@ -141,7 +152,10 @@ fn service(node: &Node) -> Result<Service, ReadError> {
             "command" => service.command = Some(value.one_or_more("services:command")?),
             "variables" => service.variables = Some(variables(value)?),
             _ if image_option(&mut service.image, key, value)? => {}
-            _ => return Err(not_read_yet(value, &format!("services:{key}"))),
+            _ => {
+                let known = IMAGE_KEYS.into_iter().chain(["alias", "command", "variables"]);
+                return Err(value.unknown_key("services", key, known));
+            }
         }
     }
     service.image = named(node, "services", service.image)?;
@@ -164,13 +178,16 @@ fn variable(key: &str, node: &Node) -> Result<Variable, ReadError> {
             // For the form that starts a pipeline by hand.
             "description" => drop(value.text("description")?),
             "options" => drop(value.texts("options")?),
-            _ => return Err(not_read_yet(value, &format!("variables:{key}:{option}"))),
+            _ => {
+                let known = ["value", "expand", "description", "options"];
+                return Err(value.unknown_key(&format!("variables:{key}"), option, known));
+            }
         }
     }
     Ok(variable)
 }
 
-fn cache(node: &Node) -> Result<Cache, ReadError> {
+fn cache(node: &Node) -> Result<(Cache, CacheKey), ReadError> {
     let mut cache = Cache {
         key: "default".to_owned(),
         paths: Vec::new(),
@@ -180,32 +197,24 @@ fn cache(node: &Node) -> Result<Cache, ReadError> {
         fallback_keys: Vec::new(),
         unprotect: false,
     };
+    let mut cache_key = CacheKey::Text(cache.key.clone());
     for (key, value) in node.entries("cache")? {
         match key.as_str() {
-            "key" => cache.key = cache_key(value)?,
+            _ if value.is_null() => {}
+            "key" => cache_key = CacheKey::read(value)?,
             "paths" => cache.paths = value.texts("cache:paths")?,
             "untracked" => cache.untracked = value.boolean("cache:untracked")?,
             "policy" => cache.policy = policy(value)?,
             "when" => cache.when = value.one_of("cache:when", &WHEN)?,
             "fallback_keys" => cache.fallback_keys = value.texts("cache:fallback_keys")?,
             "unprotect" => cache.unprotect = value.boolean("cache:unprotect")?,
-            _ => return Err(not_read_yet(value, &format!("cache:{key}"))),
+            _ => return Err(value.unknown_key("cache", key, CACHE_KEYS)),
         }
     }
     if cache.fallback_keys.len() > 5 {
         return Err(node.error("`cache:fallback_keys` has at most 5 keys"));
     }
-    Ok(cache)
-}
-
-fn cache_key(node: &Node) -> Result<String, ReadError> {
-    match &node.kind {
-        Kind::Map(entries) => Err(match entries.first() {
-            Some((option, value)) => not_read_yet(value, &format!("cache:key:{option}")),
-            None => node.error("`cache:key` should be a string"),
-        }),
-        _ => node.text("cache:key"),
-    }
+    Ok((cache, cache_key))
 }
 
 fn policy(node: &Node) -> Result<String, ReadError> {
@@ -236,7 +245,7 @@ fn reports(node: &Node) -> Result<Vec<(String, Vec<String>)>, ReadError> {
             match key.as_str() {
                 "coverage_format" => format = Some(value.one_of(key, &["cobertura", "jacoco"])?),
                 "path" => paths = vec![value.text(key)?],
-                _ => return Err(not_read_yet(value, &format!("coverage_report:{key}"))),
+                _ => return Err(value.unknown_key("coverage_report", key, ["coverage_format", "path"])),
             }
         }
         let Some(format) = format.filter(|_| !paths.is_empty()) else {

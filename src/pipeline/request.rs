@@ -4,9 +4,11 @@
 pub struct Request<'a> {
     /// Where the configuration lies in the tree: `.gitlab-ci.yml`.
     pub path: &'a str,
-    /// What is known before the file is read, a later one wins: predefined, of the project, of whoever starts the
-    /// pipeline. `CI_PIPELINE_SOURCE`, `CI_COMMIT_BRANCH`, `CI_COMMIT_TAG` and `CI_COMMIT_REF_NAME` decide `only`.
+    /// What is predefined for the event, a later one wins: the file's own variables win over these.
+    /// `CI_PIPELINE_SOURCE`, `CI_COMMIT_BRANCH`, `CI_COMMIT_TAG` and `CI_COMMIT_REF_NAME` decide `only`.
     pub variables: Vec<(String, String)>,
+    /// What wins over the file's own: the project's settings, then what whoever starts the pipeline says.
+    pub settings: Vec<(String, String)>,
     /// Values for `spec:inputs` of the configuration.
     pub inputs: Vec<(String, String)>,
     /// The repository at the pipeline's commit.

@@ -1,6 +1,7 @@
 //! Composes YAML events into nodes that know their line, within bounds that hostile text cannot leave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
@@ -13,17 +14,21 @@ const MAX_DEPTH: usize = 64;
 /// What all aliases together may copy: a handful of nested anchors would otherwise fill the memory.
 const MAX_ALIASED: usize = 20_000;
 
-/// The one document of `text`.
-pub(super) fn compose(text: &str) -> Result<Node, ReadError> {
+/// The documents of `text`, which is the included file `file` or the configuration itself.
+pub(super) fn compose(text: &str, file: Option<&str>) -> Result<Vec<Node>, ReadError> {
+    composed(text, file).map_err(|error| error.in_file(file))
+}
+
+fn composed(text: &str, file: Option<&str>) -> Result<Vec<Node>, ReadError> {
     if text.len() > MAX_BYTES {
         return Err(ReadError::at(0, format!("the file is larger than {MAX_BYTES} bytes")));
     }
-    let mut composer = Composer::default();
+    let mut composer = Composer { file: file.map(Arc::from), ..Composer::default() };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| not_yaml(&error))?;
         composer.take(event, span.start.line())?;
     }
-    composer.document.ok_or_else(|| ReadError::at(0, "the file is empty"))
+    Ok(composer.documents)
 }
 
 fn not_yaml(error: &ScanError) -> ReadError {
@@ -35,7 +40,8 @@ struct Composer {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     aliased: usize,
-    document: Option<Node>,
+    documents: Vec<Node>,
+    file: Option<Arc<str>>,
 }
 
 struct Open {
@@ -54,7 +60,7 @@ impl Composer {
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(open) => {
                     let anchor = open.anchor;
-                    let node = close(open)?;
+                    let node = close(open, self.file.as_ref())?;
                     self.put(node, anchor)
                 }
                 None => Err(ReadError::at(line, "not YAML: an end without a start")),
@@ -62,7 +68,8 @@ impl Composer {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.map(|tag| tag_name(&tag)).filter(|tag| tag != "!!str");
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                self.put(Node { line, tag, kind: Kind::Scalar { text: text.into_owned(), plain } }, anchor)
+                let kind = Kind::Scalar { text: text.into_owned(), plain };
+                self.put(Node { file: self.file.clone(), line, tag, kind }, anchor)
             }
             Event::Alias(anchor) => {
                 let Some(mut node) = self.anchors.get(&anchor).cloned() else {
@@ -93,10 +100,10 @@ impl Composer {
         }
         if let Some(open) = self.open.last_mut() {
             open.children.push(node);
-        } else if self.document.is_some() {
-            return Err(ReadError::at(node.line, "a second document (`spec:` headers) is not read yet"));
+        } else if self.documents.len() == 2 {
+            return Err(ReadError::at(node.line, "a third document: there may be a `spec:` header and the pipeline"));
         } else {
-            self.document = Some(node);
+            self.documents.push(node);
         }
         Ok(())
     }
@@ -109,12 +116,14 @@ fn tag_name(tag: &saphyr_parser::Tag) -> String {
     }
 }
 
-fn close(open: Open) -> Result<Node, ReadError> {
+fn close(open: Open, file: Option<&Arc<str>>) -> Result<Node, ReadError> {
     let Open { line, tag, mapping, children, .. } = open;
+    let node = |kind| Node { file: file.cloned(), line, tag, kind };
     if !mapping {
-        return Ok(Node { line, tag, kind: Kind::List(children) });
+        return Ok(node(Kind::List(children)));
     }
     let mut entries: Vec<(String, Node)> = Vec::new();
+    let mut seen = HashSet::new();
     let mut merged: Vec<(String, Node)> = Vec::new();
     let mut children = children.into_iter();
     while let (Some(key), Some(value)) = (children.next(), children.next()) {
@@ -123,7 +132,7 @@ fn close(open: Open) -> Result<Node, ReadError> {
         };
         if plain && text == "<<" {
             merge(value, &mut merged)?;
-        } else if entries.iter().any(|(seen, _)| *seen == text) {
+        } else if !seen.insert(text.clone()) {
             return Err(ReadError::at(key.line, format!("the key `{text}` is there twice")));
         } else {
             entries.push((text, Node { line: key.line.max(1), ..value }));
@@ -131,11 +140,11 @@ fn close(open: Open) -> Result<Node, ReadError> {
     }
     // The mapping's own keys win over merged ones, and earlier merges over later ones.
     for (key, value) in merged {
-        if !entries.iter().any(|(seen, _)| *seen == key) {
+        if seen.insert(key.clone()) {
             entries.push((key, value));
         }
     }
-    Ok(Node { line, tag, kind: Kind::Map(entries) })
+    Ok(node(Kind::Map(entries)))
 }
 
 fn merge(value: Node, into: &mut Vec<(String, Node)>) -> Result<(), ReadError> {

@@ -55,6 +55,15 @@ pub enum ContainerError {
         /// The service's image.
         image: String,
     },
+    /// The daemon of the machine itself.
+    #[error(
+        "{place} names the host's Docker socket, which a Fargate task has not: build images with kaniko, or with \
+             buildctl or `docker buildx` against a remote builder, or keep this job on another runner by its tags"
+    )]
+    HostSocket {
+        /// Where the job names it.
+        place: String,
+    },
     /// Too many.
     #[error("a Fargate task has room for {most} services beside the job, not {asked}")]
     TooManyServices {

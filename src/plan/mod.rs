@@ -3,6 +3,7 @@
 mod ask;
 mod container;
 mod environment;
+mod host_socket;
 mod labels;
 mod memory;
 #[expect(clippy::module_inception, reason = "the plan is what this module makes")]

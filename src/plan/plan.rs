@@ -13,6 +13,8 @@ use crate::gitlab::{BuildPlace, Job, Variables, job_variables};
 
 use super::ask::{Ask, AskError, ask};
 use super::container::{BuildPlan, ContainerError, ServicePlan, build_container, platform, services};
+use super::environment::{EnvironmentError, service_environment};
+use super::host_socket::no_host_socket;
 use super::labels::{LabelError, Labels};
 use super::memory::{MemorySplit, split_memory};
 use super::price::price_per_minute;
@@ -62,6 +64,9 @@ pub enum PlanError {
     /// Its image or services.
     #[error(transparent)]
     Container(#[from] ContainerError),
+    /// What a service would be told.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// The services take it all.
     #[error("{services} services leave no memory for the script in {size}: ask for more with a `mem-` tag")]
     NoMemory {
@@ -86,6 +91,8 @@ pub fn plan(job: &Job, tags: &[String], fleet: &Fleet, runner: &Runner) -> Resul
     let ask = with_platform(ask, &labels, job, &variables)?;
     let build = build_container(job, &variables, &fleet.images)?;
     let services = services(job, &variables, &fleet.images)?;
+    no_host_socket(job, &variables)?;
+    job.services.iter().try_for_each(|service| service_environment(job, &variables, service).map(drop))?;
     let memory = split_memory(ask.size, services.len(), ask.service_memory)
         .ok_or(PlanError::NoMemory { services: services.len(), size: ask.size })?;
     if !fleet.broker.agents.contains_key(&ask.arch.to_string()) {

@@ -4,7 +4,10 @@ use mayfly::sandbox::gitlab::{Hook, PipelineError, PipelineHandle, Source, Trigg
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Claim, ONE_JOB, World, claim_body, commit, git};
+use crate::support::{Claim, World, claim_body, commit, git};
+
+/// Without a rule a job runs for branches and tags only.
+const EVERY_EVENT: &str = "job:\n  script: echo hello\n  rules: [{when: on_success}]\n";
 
 fn trigger(world: &World, ref_name: &str, source: Source) -> PipelineHandle {
     let trigger = Trigger { ref_name: ref_name.into(), source, ..Trigger::default() };
@@ -36,7 +39,7 @@ async fn claim(world: &World) -> Claim {
 
 #[tokio::test]
 async fn a_merge_request_is_told_by_its_variables_and_its_ref() {
-    let world = World::new(ONE_JOB).await;
+    let world = World::new(EVERY_EVENT).await;
     let base = with_topic(&world);
     trigger(&world, "topic", merge_request());
 
@@ -64,7 +67,7 @@ async fn a_merge_request_is_told_by_its_variables_and_its_ref() {
 
 #[tokio::test]
 async fn a_merge_request_needs_two_branches_and_a_runner_that_knows_refspecs() {
-    let world = World::new(ONE_JOB).await;
+    let world = World::new(EVERY_EVENT).await;
     with_topic(&world);
     let into = |target: &str| Source::MergeRequest { target: target.into(), title: String::new() };
     let refused = Trigger { ref_name: "topic".into(), source: into("nope"), ..Trigger::default() };
@@ -79,7 +82,7 @@ async fn a_merge_request_needs_two_branches_and_a_runner_that_knows_refspecs() {
 
 #[tokio::test]
 async fn a_branch_names_its_open_merge_requests_and_a_second_run_keeps_its_number() {
-    let world = World::new(ONE_JOB).await;
+    let world = World::new(EVERY_EVENT).await;
     with_topic(&world);
     trigger(&world, "topic", merge_request());
     trigger(&world, "topic", merge_request());
@@ -94,7 +97,7 @@ async fn a_branch_names_its_open_merge_requests_and_a_second_run_keeps_its_numbe
 
 #[tokio::test]
 async fn a_tag_brings_its_message() {
-    let world = World::new(ONE_JOB).await;
+    let world = World::new(EVERY_EVENT).await;
     git(world.repository.path(), &["tag", "--annotate", "v1", "--message", "The first"]);
     git(world.repository.path(), &["tag", "v2"]);
     trigger(&world, "v1", Source::Push);
@@ -128,7 +131,7 @@ async fn whoever_starts_a_pipeline_has_the_last_word_about_variables() {
 
 #[tokio::test]
 async fn hooks_tell_the_event() {
-    let world = World::new(ONE_JOB).await;
+    let world = World::new(EVERY_EVENT).await;
     with_topic(&world);
     let hook = Hook { url: "http://127.0.0.1:1".into(), job_events: true, pipeline_events: true, ..Hook::default() };
     world.gitlab.add_hook(world.project, hook);

@@ -67,12 +67,13 @@ async fn a_pipeline_runs_the_commit_that_its_ref_had() {
 
 #[tokio::test]
 async fn what_cannot_run_is_refused_with_a_sentence() {
-    let world = World::new("job:\n  script: x\n  rules: []\n").await;
+    let world = World::new("job:\n  scirpt: x\n").await;
     let run = |project, name: &str| world.gitlab.run_pipeline(project, name).err().unwrap();
 
     assert!(matches!(run(1, "main"), PipelineError::NoProject(1)));
     assert!(matches!(run(world.project, "nope"), PipelineError::NoRef(_)));
-    assert_eq!(run(world.project, "main").to_string(), ".gitlab-ci.yml: job `job`, line 3: `rules` is not read yet");
+    let typo = ".gitlab-ci.yml: job `job`, line 2: `scirpt` is no keyword of a job: did you mean `script`?";
+    assert_eq!(run(world.project, "main").to_string(), typo);
     git(world.repository.path(), &["rm", "--quiet", ".gitlab-ci.yml"]);
     commit(world.repository.path(), &[("other", "x")]);
     assert!(matches!(run(world.project, "main"), PipelineError::NoFile));

@@ -4,13 +4,12 @@ mod narrator;
 mod pipelines;
 mod report;
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 use clap::Args;
 
 use crate::sandbox::{Sandbox, Settings};
 
+use super::agent::agent;
 use super::exit::ExitCode;
 use super::screen::{Screen, Tone, print_json};
 
@@ -84,11 +83,4 @@ impl Demo {
         }
         Ok(report)
     }
-}
-
-/// The agent that cargo builds beside this program.
-fn agent() -> anyhow::Result<PathBuf> {
-    let agent = std::env::current_exe().context("finding this program")?.with_file_name("agent");
-    anyhow::ensure!(agent.is_file(), "`{}` is missing: run `cargo build`, which makes the agent, too", agent.display());
-    Ok(agent)
 }

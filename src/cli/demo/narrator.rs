@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::cli::screen::{Screen, Tone, plain};
+use crate::cli::clean::plain;
+use crate::cli::screen::{Screen, Tone};
+use crate::cli::trace_lines::TraceLines;
 use crate::sandbox::Sandbox;
 use crate::sandbox::gitlab::{JobHandle, PipelineHandle};
 
@@ -23,9 +25,9 @@ pub(super) struct Narrator<'a> {
 /// What was told of a job.
 #[derive(Default)]
 struct Told {
-    trace: usize,
+    read: usize,
     status: String,
-    in_script: bool,
+    lines: TraceLines,
 }
 
 impl<'a> Narrator<'a> {
@@ -84,12 +86,16 @@ impl<'a> Narrator<'a> {
             }
             told.status.clone_from(&status);
         }
+        // Before the trace, which is whole when the job is over.
+        let over = job.finished_at().is_some();
         let trace = job.trace();
-        let Some(end) = trace.iter().rposition(|byte| *byte == b'\n').filter(|end| *end >= told.trace) else { return };
-        let lines = String::from_utf8_lossy(&trace[told.trace..=end]).into_owned();
-        told.trace = end + 1;
-        for line in lines.lines() {
-            tell_line(self.screen, self.full_log, &mut told.in_script, &job.name(), line);
+        let mut lines = told.lines.read(&trace[told.read.min(trace.len())..]);
+        told.read = trace.len();
+        if over {
+            lines.extend(told.lines.end());
+        }
+        for line in lines {
+            tell_line(self.screen, self.full_log || line.script, &job.name(), &plain(&line.text));
         }
     }
 
@@ -117,12 +123,8 @@ impl<'a> Narrator<'a> {
 }
 
 /// Lines of ours that explain the size are told with their own label; of the rest the script's part is enough.
-fn tell_line(screen: Screen, full_log: bool, in_script: &mut bool, job: &str, line: &str) {
-    if line.contains("section_start:") {
-        *in_script = line.contains(":step_script") || line.contains(":after_script");
-    }
-    let text = without_marks(&without_time(line));
-    let text = text.trim_end();
+fn tell_line(screen: Screen, show: bool, job: &str, line: &str) {
+    let text = line.trim_end();
     if text.is_empty() {
         return;
     }
@@ -138,28 +140,8 @@ fn tell_line(screen: Screen, full_log: bool, in_script: &mut bool, job: &str, li
         screen.line(Tone::Good, &format!("      ok  `{job}`: {text}"));
     } else if text.starts_with("ERROR: ") {
         screen.line(Tone::Bad, &format!("  failed  `{job}`: {text}"));
-    } else if full_log || *in_script {
+    } else if show {
         screen.line(Tone::Faint, &format!("     log  {job} | {text}"));
-    }
-}
-
-/// Takes the time and stream from a framed line.
-fn without_time(line: &str) -> String {
-    let framed = line.len() >= 32 && line.as_bytes().get(26) == Some(&b'Z') && line.is_char_boundary(32);
-    plain(if framed { &line[32..] } else { line })
-}
-
-fn without_marks(line: &str) -> String {
-    match line.rfind("section_end:").or_else(|| line.rfind("section_start:")) {
-        Some(at) => {
-            let mark = &line[at..];
-            // `section_start:<seconds>:<name>`: what follows the name on this line is text.
-            let name = mark.splitn(3, ':').nth(2).unwrap_or_default();
-            let end =
-                name.find(|c: char| !(c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())).unwrap_or(name.len());
-            format!("{}{}", &line[..at], &name[end..])
-        }
-        None => line.to_owned(),
     }
 }
 

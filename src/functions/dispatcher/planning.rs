@@ -9,11 +9,10 @@ use crate::config::Runner;
 use crate::functions::Later;
 use crate::gitlab::timestamps::timestamp_lines;
 use crate::gitlab::{
-    BuildPlace, DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, job_variables,
-    short_token, unsupported,
+    DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, short_token, unsupported,
 };
 use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
-use crate::plan::{plan, service_environment};
+use crate::plan::plan;
 
 use super::Dispatcher;
 use super::error::DispatchError;
@@ -101,9 +100,7 @@ impl Dispatcher {
                 (Vec::new(), Some(format!("\x1b[0;33mWARNING: {text}\x1b[0;m")))
             }
         };
-        let planned = plan(job, &tags, &self.fleet, runner).map_err(|error| error.to_string());
-        let planned = planned.and_then(|plan| services_fit(job).map(|()| plan));
-        match planned {
+        match plan(job, &tags, &self.fleet, runner) {
             Ok(plan) => {
                 info!(job.id = key.id, task.size = %plan.size, "planned job {} with {}", key.id, plan.size);
                 let lines = note.iter().chain(&plan.words).map(|line| format!("\x1b[0K{line}\n"));
@@ -111,9 +108,9 @@ impl Dispatcher {
                 record.plan(plan, &words).expect("a new record is claimed");
                 record
             }
-            Err(message) => {
+            Err(error) => {
                 record.trace = framed(job, self.now(), &header);
-                let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, message);
+                let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, error.to_string());
                 decided(record, outcome.for_server(&job.features.failure_reasons), Some(job), self.now())
             }
         }
@@ -139,15 +136,6 @@ fn decided(mut record: Record, outcome: Outcome, job: Option<&Job>, now: jiff::T
     let text = job.map_or_else(|| line.clone(), |job| framed(job, now, &line));
     record.decide(outcome, text).expect("a new record is not settled");
     record
-}
-
-/// Whether every service's environment can be written.
-fn services_fit(job: &Job) -> Result<(), String> {
-    let place = BuildPlace { builds_dir: "/builds".into(), short_token: String::new() };
-    let variables = job_variables(job, &place);
-    job.services.iter().try_for_each(|service| {
-        service_environment(job, &variables, service).map(drop).map_err(|error| error.to_string())
-    })
 }
 
 /// The job's tags; the first tries may come before GitLab knows the token (gitlab-protocol.md §8.1).

@@ -51,16 +51,14 @@ pub(super) fn last(variables: &[Sent], key: &str) -> Option<String> {
     variables.iter().rev().find(|variable| variable.key == key).map(|variable| variable.value.clone())
 }
 
-/// What is known before `.gitlab-ci.yml` is read: it decides about rules.
-pub(super) fn before_the_file(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
-    let parts = [
-        of_instance(state),
-        of_project(state, pipeline),
-        of_pipeline(state, pipeline),
-        of_settings(state, pipeline),
-        of_trigger(pipeline),
-    ];
-    parts.concat()
+/// What is predefined when the file is read: the file's own variables win over it.
+pub(super) fn of_event(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
+    [of_instance(state), of_project(state, pipeline), of_pipeline(state, pipeline)].concat()
+}
+
+/// What wins over the file's own variables: the project's settings, then the trigger's.
+pub(super) fn over_the_file(state: &State, pipeline: &Pipeline) -> Vec<Sent> {
+    [of_settings(state, pipeline), of_trigger(pipeline)].concat()
 }
 
 /// What GitLab itself can expand before a job runs: tags, environment names and resource groups.

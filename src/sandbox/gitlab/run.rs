@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::expand::expand;
 use super::merge_request::MergeRequest;
 use super::mirror::{GitError, Mirror, Resolved};
 use super::options::{Source, Trigger};
 use super::pipeline_row::{Pipeline, Roster};
-use super::predefined::{self, last};
+use super::predefined::{self, Sent};
 use super::shared::Shared;
 use super::state::State;
 use super::status::is_final;
@@ -35,9 +34,6 @@ pub enum PipelineError {
     /// The file is not one that can be run.
     #[error(".gitlab-ci.yml: {0}")]
     File(#[from] ReadError),
-    /// The file makes no job of this event.
-    #[error("the rules of `.gitlab-ci.yml` add no job to this pipeline")]
-    NoJobs,
 }
 
 pub(super) fn run(shared: &Arc<Shared>, project: u64, trigger: &Trigger) -> Result<u64, PipelineError> {
@@ -50,12 +46,11 @@ pub(super) fn run(shared: &Arc<Shared>, project: u64, trigger: &Trigger) -> Resu
     if !tree.files.iter().any(|(path, _)| path == FILE) {
         return Err(PipelineError::NoFile);
     }
-    let known = shared.read(|state| predefined::before_the_file(state, &row));
-    let variables = known.into_iter().map(|variable| (variable.key, variable.value)).collect();
-    let file = pipeline::create(&Request { path: FILE, variables, inputs: trigger.inputs.clone(), tree })?;
-    if file.jobs.is_empty() {
-        return Err(PipelineError::NoJobs);
-    }
+    let (variables, settings) =
+        shared.read(|state| (predefined::of_event(state, &row), predefined::over_the_file(state, &row)));
+    let pairs = |sent: Vec<Sent>| sent.into_iter().map(|variable| (variable.key, variable.value)).collect();
+    let (variables, settings) = (pairs(variables), pairs(settings));
+    let file = pipeline::create(&Request { path: FILE, variables, settings, inputs: trigger.inputs.clone(), tree })?;
     Ok(shared.change(|state| {
         let id = row.id;
         state.insert_pipeline(row, file);
@@ -134,9 +129,7 @@ impl State {
 
     /// Adds a pipeline whose file was read.
     pub fn insert_pipeline(&mut self, mut row: Pipeline, file: pipeline::Pipeline) {
-        let known = predefined::before_the_file(self, &row);
-        let of_file = |key: &str| file.variables.iter().rev().find(|v| v.key == key).map(|v| v.value.clone());
-        row.name = file.name.as_ref().map(|name| expand(name, |key| last(&known, key).or_else(|| of_file(key))));
+        row.name.clone_from(&file.name);
         row.read(Arc::new(file));
         self.pipelines.insert(row.id, row);
     }

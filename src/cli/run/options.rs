@@ -1,0 +1,38 @@
+//! Owns the options of `mayfly run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::source::EventOptions;
+
+/// Run a repository's pipeline on this machine, as GitLab and Mayfly would: uncommitted changes included.
+///
+/// The repository is not touched. Jobs run as processes of this machine, whatever their `image:` says. Without JOB all
+/// jobs run that start by themselves; with it these, and the jobs whose artifacts they need.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Run {
+    /// Jobs to run; a manual one starts when it is named
+    #[arg(value_name = "JOB")]
+    pub(super) wanted: Vec<String>,
+    /// The repository, or a directory in it
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) dir: PathBuf,
+    /// Show the jobs that the pipeline would have, and run none
+    #[arg(long)]
+    pub(super) list: bool,
+    /// Print one JSON document at the end, and nothing else
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show all lines of the jobs' logs, not only the scripts' own
+    #[arg(long)]
+    pub(super) full_log: bool,
+    /// Jobs that run at once; as many as there are processors, and 2 at least, without it
+    #[arg(long = "jobs", short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) at_once: Option<u32>,
+    /// Put artifacts below DIR, a directory a job
+    #[arg(long, value_name = "DIR")]
+    pub(super) artifacts: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) event: EventOptions,
+}

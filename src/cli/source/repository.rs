@@ -1,0 +1,104 @@
+//! Looks at the user's repository, and only looks.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::cli::exit::Usage;
+
+use super::git::{Git, GitError};
+
+/// A git repository with a working tree.
+#[derive(Clone, Debug)]
+pub(super) struct Repository {
+    /// The top of the working tree.
+    pub(super) top: PathBuf,
+    /// Where its objects lie; shared by all its working trees.
+    pub(super) objects: PathBuf,
+    /// This working tree's index.
+    pub(super) index: PathBuf,
+    /// Where the commits are named at which a shallow clone ends.
+    pub(super) shallow: PathBuf,
+    /// `sha1` or `sha256`.
+    pub(super) format: String,
+    /// The commit that is checked out; none in a repository without commits.
+    pub(super) head: Option<String>,
+    /// The branch that is checked out; none with a detached HEAD.
+    pub(super) branch: Option<String>,
+    /// The branch that `origin` calls its default.
+    pub(super) origin_default: Option<String>,
+    /// `group/app`, as `origin` is called there.
+    pub(super) path: Option<String>,
+}
+
+impl Repository {
+    /// The repository that `directory` lies in; `None` if it lies in none.
+    pub(super) fn find(directory: &Path) -> anyhow::Result<Option<Repository>> {
+        let here = Git::new(directory);
+        let top = match here.path(&["rev-parse", "--show-toplevel"]) {
+            Ok(top) => top,
+            Err(GitError::Failed { message, .. }) if message.contains("not a git repository") => return Ok(None),
+            Err(GitError::Failed { message, .. }) => {
+                return Err(Usage::error(format!("`{}`: {message}", directory.display())));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let git = Git::new(&top);
+        let place = |name: &str| git.path(&["rev-parse", "--path-format=absolute", "--git-path", name]);
+        let origin = git.ask(&["config", "--get", "remote.origin.url"]);
+        // Whole names: a short one has more in front where a tag is called alike.
+        let head = git.ask(&["symbolic-ref", "--quiet", "HEAD"]);
+        let origin_head = git.ask(&["symbolic-ref", "--quiet", "refs/remotes/origin/HEAD"]);
+        Ok(Some(Repository {
+            objects: place("objects").context("looking for the repository's objects")?,
+            index: place("index")?,
+            shallow: place("shallow")?,
+            format: git.text(&["rev-parse", "--show-object-format"])?,
+            head: git.ask(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]),
+            branch: head.and_then(|name| Some(name.strip_prefix("refs/heads/")?.to_owned())),
+            origin_default: origin_head.and_then(|name| Some(name.strip_prefix("refs/remotes/origin/")?.to_owned())),
+            path: origin.as_deref().and_then(project_path),
+            top,
+        }))
+    }
+
+    /// git in the working tree.
+    pub(super) fn git(&self) -> Git {
+        Git::new(&self.top)
+    }
+}
+
+/// `group/app` of a remote's URL: `git@host:group/app.git`, `https://host/group/app`.
+fn project_path(url: &str) -> Option<String> {
+    let path = match url.split_once("://") {
+        Some(("http" | "https" | "ssh" | "git", rest)) => rest.split_once('/')?.1,
+        Some(_) => return None,
+        // A colon behind a slash is part of a local path.
+        None => url.split_once(':').filter(|(host, _)| !host.contains('/'))?.1,
+    };
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path).trim_matches('/');
+    let legal = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    (path.contains('/') && path.split('/').all(legal)).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_tells_the_projects_path() {
+        for (url, path) in [
+            ("git@gitlab.com:group/sub/app.git", Some("group/sub/app")),
+            ("https://user:secret@gitlab.test:8443/group/app.git/", Some("group/app")),
+            ("ssh://git@gitlab.test:2222/group/app", Some("group/app")),
+            ("/srv/git/app.git", None),
+            ("../app:old/x.git", None),
+            ("file:///srv/git/app.git", None),
+            ("https://gitlab.test/app", None),
+            ("https://gitlab.test/a b/c", None),
+        ] {
+            assert_eq!(project_path(url).as_deref(), path, "{url}");
+        }
+    }
+}

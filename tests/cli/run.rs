@@ -1,0 +1,136 @@
+//! `mayfly run` from the first line to what it leaves behind.
+
+use std::fs;
+
+use insta::assert_snapshot;
+
+use crate::support::{User, listing};
+
+const PASSING: &str = "\
+stages: [build, test]
+build:
+  stage: build
+  tags: [mayfly, cpu-2]
+  script:
+    - mkdir out
+    - cp note.txt out/
+  artifacts:
+    paths: [out/]
+    reports: {junit: out/note.txt}
+unit:
+  stage: test
+  script:
+    - cat out/note.txt
+    - printf '\\033[31mred\\033[0m\\033]0;title\\007 and \\033[2Jplain\\n'
+";
+
+#[test]
+fn a_pipeline_runs_on_the_working_tree_as_it_stands() {
+    let user = User::with(&[(".gitlab-ci.yml", PASSING), ("note.txt", "committed\n")]);
+    user.write("note.txt", "changed\n");
+    let status = user.git(&["status", "--porcelain"]);
+    // After the status, which may write the index.
+    let before = listing(user.repository.path());
+
+    let done = user.mayfly(&["run", "-j", "1"]);
+
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{}", done.out);
+    assert_snapshot!("passing", user.normal(&done.out));
+    assert_eq!(listing(user.repository.path()), before, "the repository is untouched");
+    assert_eq!(user.git(&["status", "--porcelain"]), status);
+    let read = |path: &str| fs::read_to_string(user.kept().join(path)).expect(path);
+    assert_eq!(read("artifacts/build/out/note.txt"), "changed\n");
+    assert_eq!(read("artifacts/build/reports/junit-junit.xml"), "changed\n");
+    let log = read("logs/unit.log");
+    assert!(
+        log.contains("Running with mayfly") && log.contains("\nred and plain\n") && log.ends_with("Job succeeded\n"),
+        "{log}"
+    );
+    assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "{log:?}");
+}
+
+#[test]
+fn a_failure_is_told_with_its_reason_and_last_lines() {
+    let user = User::of(
+        "\
+stages: [build, test]
+boom:
+  stage: build
+  script: [echo before, exit 3]
+soft:
+  stage: build
+  allow_failure: true
+  script: [exit 4]
+never:
+  stage: test
+  script: [echo never]
+",
+    );
+
+    let done = user.mayfly(&["run", "-j", "1"]);
+
+    assert_eq!(done.code, Some(1), "{}{}", done.out, done.err);
+    assert_snapshot!("failing", user.normal(&done.out));
+}
+
+#[test]
+fn machines_get_one_document() {
+    let user = User::of(
+        "\
+build:
+  script: [\"test $NAME = value\", mkdir out, echo x > out/x]
+  artifacts: {paths: [out/]}
+soft: {script: [exit 4], allow_failure: true}
+late: {script: [\"true\"], when: manual}
+",
+    );
+
+    let done = user.mayfly(&["run", "--json", "--variable", "NAME=value", "--artifacts", "kept"]);
+
+    let document = done.json();
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{document}");
+    assert_eq!((&document["status"], &document["passed"]), (&"success".into(), &true.into()), "{document}");
+    let job = |name: &str| {
+        let jobs = document["jobs"].as_array().expect("jobs");
+        jobs.iter().find(|job| job["name"] == name).unwrap_or_else(|| panic!("{name}: {document}")).clone()
+    };
+    assert_eq!(job("build")["status"], "success");
+    assert_eq!(job("build")["size"]["vcpus"], 1.0);
+    assert_eq!((&job("soft")["exit_code"], &job("soft")["allow_failure"]), (&4.into(), &true.into()));
+    assert_eq!(job("late")["status"], "manual");
+    let artifacts = job("build")["artifacts"].as_str().expect("a path").to_owned();
+    assert!(artifacts.ends_with("kept/build"), "{artifacts}");
+    assert_eq!(fs::read_to_string(format!("{artifacts}/out/x")).expect("it is there"), "x\n");
+}
+
+#[test]
+fn a_manual_job_waits_for_its_name() {
+    let user = User::of(
+        "\
+stages: [build, deploy]
+build: {stage: build, script: [echo built]}
+ship it:
+  stage: deploy
+  when: manual
+  allow_failure: false
+  script: [echo shipped]
+",
+    );
+
+    let waiting = user.mayfly(&["run"]);
+    let started = user.mayfly(&["run", "build", "ship it"]);
+
+    assert_eq!(waiting.code, Some(0), "{}{}", waiting.out, waiting.err);
+    assert!(waiting.out.contains("manual: `mayfly run 'ship it'` starts it"), "{}", waiting.out);
+    assert!(!waiting.out.contains("shipped"), "{}", waiting.out);
+    assert_eq!(started.code, Some(0), "{}{}", started.out, started.err);
+    assert!(started.out.contains("| shipped"), "{}", started.out);
+}
+
+#[test]
+fn a_foreign_tag_is_named_and_runs_all_the_same() {
+    let user = User::of("unit:\n  tags: [docker, cpu-3]\n  script: [echo ran]\n");
+    let done = user.mayfly(&["run"]);
+    assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
+    assert_snapshot!("typo", user.normal(&done.out));
+}
