@@ -1,6 +1,7 @@
 //! The commands as people and CI call them: the real program on repositories of the user's.
 
 mod cancel;
+mod event;
 mod preview;
 mod run;
 mod support;

@@ -134,3 +134,39 @@ fn a_foreign_tag_is_named_and_runs_all_the_same() {
     assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
     assert_snapshot!("typo", user.normal(&done.out));
 }
+
+#[test]
+fn the_cache_is_kept_from_run_to_run_and_can_be_left_out() {
+    let user = User::of(
+        "\
+unit:
+  cache: {key: v, paths: [vendor/]}
+  script: [mkdir -p vendor, date >> vendor/dates, wc -l < vendor/dates > out]
+  artifacts: {paths: [out]}
+",
+    );
+    let hit = |arguments: &[&str]| {
+        let document = user.mayfly(arguments).json();
+        let directory = document["jobs"][0]["artifacts"].as_str().expect("it left something").to_owned();
+        let lines = fs::read_to_string(format!("{directory}/out")).expect("it is there");
+        (document["jobs"][0]["cache_hit"].as_bool().expect("it has a cache"), lines.trim().to_owned())
+    };
+
+    assert_eq!(hit(&["run", "--json"]), (false, "1".to_owned()));
+    assert_eq!(hit(&["run", "--json"]), (true, "2".to_owned()));
+    assert_eq!(hit(&["run", "--json", "--no-cache"]), (false, "1".to_owned()));
+    assert_eq!(hit(&["run", "--json"]), (true, "2".to_owned()));
+}
+
+#[test]
+fn a_second_run_of_a_directory_waits_for_nobody() {
+    let user = User::of("unit: {script: [\"true\"]}\n");
+    assert_eq!(user.mayfly(&["run"]).code, Some(0));
+    let lock = fs::File::open(user.kept().join("lock")).expect("a lock");
+    lock.lock().expect("nobody holds it");
+
+    let done = user.mayfly(&["run"]);
+
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.contains("another `mayfly run`"), "{}", done.err);
+}

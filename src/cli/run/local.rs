@@ -61,10 +61,11 @@ impl Run {
             "a part of a pipeline cannot be run yet"
         );
         let agent = agent()?;
-        let place = Place::take(&snapshot.top, self.artifacts.as_deref())?;
+        let place = Place::take(&snapshot.top, self.artifacts.as_deref(), !self.no_cache)?;
         self.introduce(screen, &snapshot, &reading);
         let settings = Settings {
             agent: Some(agent),
+            cache: Some(place.cache.clone()),
             runners: vec![runner(&reading.jobs)],
             fleet: fleet(self.at_once.unwrap_or_else(processors)),
             // Nobody else asks this GitLab: no look is one too many.

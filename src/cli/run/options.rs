@@ -33,6 +33,9 @@ pub(in crate::cli) struct Run {
     /// Put artifacts below DIR, a directory a job
     #[arg(long, value_name = "DIR")]
     pub(super) artifacts: Option<PathBuf>,
+    /// Start without the cache of earlier runs
+    #[arg(long)]
+    pub(super) no_cache: bool,
     #[command(flatten)]
     pub(super) event: EventOptions,
 }

@@ -26,8 +26,9 @@ pub(super) struct Place {
 impl Place {
     /// The place for runs of `top`; what the last run left of artifacts and logs is gone.
     ///
-    /// In `elsewhere`, which is the user's own directory, nothing is deleted.
-    pub(super) fn take(top: &Path, elsewhere: Option<&Path>) -> anyhow::Result<Place> {
+    /// Artifacts can be put `elsewhere`, into a directory of the user's, where nothing is deleted; the cache of earlier
+    /// runs stays if `keep_cache` says so.
+    pub(super) fn take(top: &Path, elsewhere: Option<&Path>, keep_cache: bool) -> anyhow::Result<Place> {
         let base = cache_home()?.join("mayfly").join(directory_name(top));
         fs::create_dir_all(&base).with_context(|| format!("making `{}`", base.display()))?;
         let lock = File::create(base.join("lock")).context("making a lock")?;
@@ -37,7 +38,8 @@ impl Place {
             Err(TryLockError::Error(error)) => return Err(error).context("taking the lock"),
         }
         let (artifacts, logs, cache) = (base.join("artifacts"), base.join("logs"), base.join("cache"));
-        for old in [&artifacts, &logs] {
+        let old_cache = (!keep_cache).then_some(&cache);
+        for old in [&artifacts, &logs].into_iter().chain(old_cache) {
             match fs::remove_dir_all(old) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("removing `{}`", old.display()));

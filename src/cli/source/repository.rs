@@ -8,6 +8,9 @@ use crate::cli::exit::Usage;
 
 use super::git::{Git, GitError};
 
+/// The names of default branches.
+const USUAL: [&str; 2] = ["main", "master"];
+
 /// A git repository with a working tree.
 #[derive(Clone, Debug)]
 pub(super) struct Repository {
@@ -25,8 +28,8 @@ pub(super) struct Repository {
     pub(super) head: Option<String>,
     /// The branch that is checked out; none with a detached HEAD.
     pub(super) branch: Option<String>,
-    /// The branch that `origin` calls its default.
-    pub(super) origin_default: Option<String>,
+    /// The branch that others are merged into, as far as the repository tells.
+    pub(super) default_branch: String,
     /// `group/app`, as `origin` is called there.
     pub(super) path: Option<String>,
 }
@@ -46,17 +49,17 @@ impl Repository {
         let git = Git::new(&top);
         let place = |name: &str| git.path(&["rev-parse", "--path-format=absolute", "--git-path", name]);
         let origin = git.ask(&["config", "--get", "remote.origin.url"]);
-        // Whole names: a short one has more in front where a tag is called alike.
+        // A whole name: a short one has more in front where a tag is called alike.
         let head = git.ask(&["symbolic-ref", "--quiet", "HEAD"]);
-        let origin_head = git.ask(&["symbolic-ref", "--quiet", "refs/remotes/origin/HEAD"]);
+        let branch = head.and_then(|name| Some(name.strip_prefix("refs/heads/")?.to_owned()));
         Ok(Some(Repository {
             objects: place("objects").context("looking for the repository's objects")?,
             index: place("index")?,
             shallow: place("shallow")?,
             format: git.text(&["rev-parse", "--show-object-format"])?,
             head: git.ask(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]),
-            branch: head.and_then(|name| Some(name.strip_prefix("refs/heads/")?.to_owned())),
-            origin_default: origin_head.and_then(|name| Some(name.strip_prefix("refs/remotes/origin/")?.to_owned())),
+            default_branch: default_branch(&git, branch.as_deref()),
+            branch,
             path: origin.as_deref().and_then(project_path),
             top,
         }))
@@ -66,6 +69,22 @@ impl Repository {
     pub(super) fn git(&self) -> Git {
         Git::new(&self.top)
     }
+}
+
+/// What `origin` calls its default; where it does not say, the usual names, and then whatever is checked out.
+fn default_branch(git: &Git, current: Option<&str>) -> String {
+    if let Some(head) = git.ask(&["symbolic-ref", "--quiet", "refs/remotes/origin/HEAD"])
+        && let Some(name) = head.strip_prefix("refs/remotes/origin/")
+    {
+        return name.to_owned();
+    }
+    let exists = |name: &&str| {
+        let is_ref =
+            |folder: &str| git.ask(&["rev-parse", "--verify", "--quiet", &format!("{folder}/{name}")]).is_some();
+        is_ref("refs/heads") || is_ref("refs/remotes/origin")
+    };
+    let usual = USUAL.into_iter().find(|name| current == Some(*name)).or_else(|| USUAL.into_iter().find(exists));
+    usual.or(current).unwrap_or(USUAL[0]).to_owned()
 }
 
 /// `group/app` of a remote's URL: `git@host:group/app.git`, `https://host/group/app`.

@@ -89,8 +89,7 @@ fn of_repository(
         }
         DETACHED.to_owned()
     });
-    let default_branch = repository.origin_default.clone().or_else(|| repository.branch.clone());
-    let default_branch = default_branch.unwrap_or_else(|| MAIN.to_owned());
+    let default_branch = repository.default_branch.clone();
 
     init(bare.path(), &repository.format)?;
     fs::write(bare.path().join("objects/info/alternates"), alternate(&repository.objects))?;

@@ -285,6 +285,17 @@ fn the_default_branch_is_origins() {
 }
 
 #[test]
+fn without_an_origin_a_usual_name_is_the_default_branchs() {
+    let user = User::repository();
+    user.git(&["checkout", "--quiet", "-b", "feature"]);
+    assert_eq!(user.take().default_branch, "main");
+    user.git(&["branch", "--move", "main", "master"]);
+    assert_eq!(user.take().default_branch, "master");
+    user.git(&["branch", "--move", "master", "trunk"]);
+    assert_eq!(user.take().default_branch, "feature");
+}
+
+#[test]
 fn a_shallow_clone_ends_where_the_users_ends() {
     let (origin, user) = (User::repository(), User(tempfile::tempdir().expect("a directory")));
     origin.write("x", "x");
