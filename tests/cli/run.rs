@@ -170,3 +170,25 @@ fn a_second_run_of_a_directory_waits_for_nobody() {
     assert_eq!(done.code, Some(1));
     assert!(done.err.contains("another `mayfly run`"), "{}", done.err);
 }
+
+#[test]
+fn a_job_is_tried_again_with_a_log_of_its_own_and_a_delayed_one_waits() {
+    let user = User::of(
+        "\
+workflow: {name: 'Nightly of $CI_COMMIT_BRANCH'}
+flaky: {script: [echo try, exit 1], retry: 1, allow_failure: true}
+later: {script: [echo late], when: delayed, start_in: 2 seconds}
+",
+    );
+
+    let done = user.mayfly(&["run"]);
+
+    assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
+    assert_eq!(done.out.matches("| try\n").count(), 2, "{}", done.out);
+    for said in ["Nightly of main\n", "later: starts in 0:0", "| late\n", "passed with warnings"] {
+        assert!(done.out.contains(said), "{said}: {}", done.out);
+    }
+    let logs = listing(&user.kept().join("logs"));
+    let names: Vec<_> = logs.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();
+    assert_eq!(names, ["flaky-2.log", "flaky.log", "later.log"]);
+}

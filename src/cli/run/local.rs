@@ -86,7 +86,8 @@ impl Run {
     /// What is to be known before the first job starts.
     fn introduce(&self, screen: Screen, snapshot: &Snapshot, reading: &Reading) {
         let title = format!("{} at {}", self.event.words(snapshot), &snapshot.commit[..8.min(snapshot.commit.len())]);
-        screen.line(Tone::Title, &plain(&format!("{}: {title}", snapshot.project_path)));
+        let name = reading.name.as_ref().map(|name| format!(": {name}")).unwrap_or_default();
+        screen.line(Tone::Title, &plain(&format!("{}: {title}{name}", snapshot.project_path)));
         let note = "Jobs run as processes of this machine, not in containers: `image:` and users are ignored.";
         screen.line(Tone::Plain, note);
         for note in snapshot.notes.iter().chain(&reading.notes) {

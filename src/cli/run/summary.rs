@@ -94,6 +94,7 @@ fn verdict(report: &RunReport) -> (Tone, String) {
         "canceled" | "canceling" => (Tone::Warning, "canceled"),
         _ if !report.passed() => (Tone::Bad, "failed"),
         "manual" => (Tone::Good, "passed so far; it waits for a manual job"),
+        _ if report.jobs.iter().any(|job| job.status == "failed") => (Tone::Good, "passed with warnings"),
         _ => (Tone::Good, "passed"),
     };
     let time = clock(Duration::from_secs_f64(report.seconds));
@@ -140,7 +141,13 @@ mod tests {
     #[test]
     fn the_last_line_says_what_came_of_it() {
         for (status, jobs, passed, words) in [
-            ("success", &[("a", "success", false), ("b", "failed", true)][..], true, "passed: 0 jobs in 1:01"),
+            (
+                "success",
+                &[("a", "success", false), ("b", "failed", true)][..],
+                true,
+                "passed with warnings: 0 jobs in 1:01",
+            ),
+            ("success", &[("a", "success", false)], true, "passed: 0 jobs in 1:01"),
             ("failed", &[("a", "failed", false)], false, "failed: 0 jobs in 1:01"),
             ("canceled", &[("a", "canceled", false)], false, "canceled: 0 jobs in 1:01"),
             ("manual", &[("a", "manual", false)], true, "passed so far; it waits for a manual job: 0 jobs in 1:01"),

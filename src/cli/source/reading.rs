@@ -19,6 +19,8 @@ static SIBLING: LazyLock<Regex> =
 /// A pipeline that was made and is not run.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cli) struct Reading {
+    /// Its `workflow:name`.
+    pub(in crate::cli) name: Option<String>,
     /// Its jobs, in the order of the file.
     pub(in crate::cli) jobs: Vec<ReadJob>,
     /// What the user should know about the file.
@@ -55,7 +57,8 @@ impl Reading {
     }
 
     fn new(pipeline: &PipelineHandle) -> Reading {
-        Reading { jobs: pipeline.previews().into_iter().map(ReadJob::new).collect(), notes: pipeline.notes() }
+        let jobs = pipeline.previews().into_iter().map(ReadJob::new).collect();
+        Reading { name: pipeline.name(), jobs, notes: pipeline.notes() }
     }
 }
 
