@@ -1,6 +1,6 @@
 //! The sandbox's S3, asked by the real SDK and by hand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -31,12 +31,18 @@ async fn world() -> World {
 }
 
 async fn world_at(root: TempDir, clock: Option<Clock>) -> World {
+    world_with(root, clock, None).await
+}
+
+/// A world whose bucket lies in `elsewhere`, if it is given.
+async fn world_with(root: TempDir, clock: Option<Clock>, elsewhere: Option<&Path>) -> World {
     let traffic = Traffic::default();
     let options = Options {
         clock,
         traffic: traffic.clone(),
         root: root.path().join("s3"),
         buckets: vec![BUCKET.to_owned()],
+        elsewhere: elsewhere.map(|root| (BUCKET.to_owned(), root.to_owned())).into_iter().collect(),
         access_key: "AKIASANDBOX".to_owned(),
         secret_key: "secret".to_owned(),
     };
@@ -461,4 +467,34 @@ async fn the_next_start_finds_everything_again() {
     assert_eq!(second.get("k").await, "kept");
     let put = second.client.put_object().bucket(BUCKET).key("k").if_match(etag).send().await;
     assert_eq!(status(put), 200);
+}
+
+#[tokio::test]
+async fn two_at_once_share_a_bucket_that_lies_elsewhere() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let one = world_with(tempfile::tempdir().unwrap(), None, Some(elsewhere.path())).await;
+    let (_, parts) = upload(&one, "pack", &[vec![b'a'; 10]]).await;
+    assert_eq!(parts.len(), 1);
+    let etag = one.put("k", "1").await;
+    let other = world_with(tempfile::tempdir().unwrap(), None, Some(elsewhere.path())).await;
+
+    assert_eq!(other.get("k").await, "1");
+    other.put("k", "2").await;
+    other.put("new", "n").await;
+
+    assert_eq!((one.get("k").await.as_str(), one.get("new").await.as_str()), ("2", "n"));
+    assert_eq!(one.s3.keys(BUCKET), ["k", "new"]);
+    assert_eq!(status(one.client.put_object().bucket(BUCKET).key("k").if_match(etag).send().await), 412);
+    other.client.delete_object().bucket(BUCKET).key("new").send().await.unwrap();
+    assert_eq!(status(one.client.get_object().bucket(BUCKET).key("new").send().await), 404);
+    // Who starts beside them takes nothing from under their hands; a killed one's folder goes.
+    let writing = || {
+        let names = std::fs::read_dir(elsewhere.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("writing-")).count()
+    };
+    std::fs::create_dir(elsewhere.path().join("writing-dead")).unwrap();
+    let third = world_with(tempfile::tempdir().unwrap(), None, Some(elsewhere.path())).await;
+    assert_eq!(writing(), 3);
+    assert_eq!(third.get("k").await, "2");
+    assert_eq!(std::fs::read_dir(third.s3.bucket_dir(BUCKET)).unwrap().count(), 1);
 }

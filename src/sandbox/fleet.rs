@@ -21,6 +21,8 @@ pub(super) struct FleetFacts<'a> {
     pub(super) broker: &'a str,
     pub(super) agent_sha256: &'a str,
     pub(super) runners: &'a [(String, Option<u64>)],
+    /// The cache outlives the runners: their tokens are not in its keys.
+    pub(super) lasting_cache: bool,
 }
 
 /// The fleet configuration as TOML, changed by `adjust` and read back as a deployment would read it.
@@ -57,7 +59,7 @@ pub(super) fn fleet(facts: &FleetFacts<'_>, adjust: impl FnOnce(&mut Fleet)) -> 
             agents: BTreeMap::from([("amd64".to_owned(), facts.agent_sha256.to_owned())]),
         },
         ledger: Bucket { bucket: LEDGER.into() },
-        cache: Cache { bucket: CACHE.into(), path: String::new(), shared: false },
+        cache: Cache { bucket: CACHE.into(), path: String::new(), shared: facts.lasting_cache },
         images: Images { default: Some("busybox:latest".into()), ..Images::default() },
         size: SizeLimits { max_cpu: Some("16".into()), max_memory: Some("120g".into()), ..SizeLimits::default() },
         runners: facts.runners.iter().map(runner).collect(),

@@ -39,6 +39,9 @@ pub struct Settings {
     pub agent: Option<PathBuf>,
     /// What tasks are made of.
     pub runtime: Runtime,
+    /// Where the cache's bucket lies, so that the next sandbox finds it again: one folder for one repository, for every
+    /// sandbox calls its first project 41. Everything else goes with this sandbox.
+    pub cache: Option<PathBuf>,
     /// The runners to register; a Mayfly runner with all labels by default.
     pub runners: Vec<RunnerSpec>,
     /// Changes the fleet configuration.
@@ -61,6 +64,7 @@ impl Default for Settings {
         Settings {
             agent: None,
             runtime: Runtime::Processes,
+            cache: None,
             runners: vec![runner],
             fleet: Box::new(|_| {}),
             ticks: true,
@@ -129,7 +133,9 @@ impl Sandbox {
         open_to_all(root.path())?;
         let (clock, traffic, stop) = (Clock::default(), Traffic::default(), CancellationToken::new());
         let secrets = SandboxSecrets::new();
-        let world = World::start(root.path(), &clock, &traffic, settings.runtime, &secrets.launch_key).await?;
+        let lasting_cache = settings.cache.is_some();
+        let world =
+            World::start(root.path(), &clock, &traffic, settings.runtime, &secrets.launch_key, settings.cache).await?;
         let agent_sha256 = put_agent(&world.s3, settings.agent.as_deref()).await?;
 
         let broker_listener = listen().await?;
@@ -140,6 +146,7 @@ impl Sandbox {
             broker: &broker_url,
             agent_sha256: &agent_sha256,
             runners: &runners,
+            lasting_cache,
         };
         let fleet = Arc::new(fleet(&facts, settings.fleet)?);
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -25,13 +25,14 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Starts them below `root`, which must be short: sockets lie beneath it.
+    /// Starts them below `root`, which must be short: sockets lie beneath it. The cache may lie elsewhere.
     pub(super) async fn start(
         root: &Path,
         clock: &Clock,
         traffic: &Traffic,
         runtime: Runtime,
         launch_key: &str,
+        cache: Option<PathBuf>,
     ) -> io::Result<World> {
         let buckets = [fleet::LEDGER, fleet::CACHE, fleet::AGENTS].map(str::to_owned).to_vec();
         let s3 = S3::start(s3::Options {
@@ -39,6 +40,7 @@ impl World {
             traffic: traffic.clone(),
             root: root.join("s3"),
             buckets,
+            elsewhere: cache.map(|root| (fleet::CACHE.to_owned(), root)).into_iter().collect(),
             access_key: aws::ACCESS_KEY.into(),
             secret_key: aws::SECRET_KEY.into(),
         })

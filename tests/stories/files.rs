@@ -1,6 +1,8 @@
 //! Sources, cache and artifacts, between jobs and pipelines.
 
-use crate::support::{Story, in_time, trace};
+use mayfly::sandbox::Settings;
+
+use crate::support::{Story, agent, in_time, trace};
 
 const SHARED_CACHE: &str = "
 image: busybox:latest
@@ -33,6 +35,26 @@ async fn a_cache_goes_from_one_jobs_machine_to_the_next() {
         "{keys:?}"
     );
     story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_outlives_its_sandbox_where_it_is_told_to_and_nothing_else_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = || Settings { agent: Some(agent()), cache: Some(folder.path().to_owned()), ..Settings::default() };
+    let script = "build:\n  cache: {key: k, paths: [vendor/]}\n  script: [cat vendor/hello.txt || mkdir -p vendor, echo kept > vendor/hello.txt]\n";
+    let first = Story::start_with(settings(), script).await;
+    let job = first.run_job().await;
+    assert_eq!(job.status(), "success", "{}", trace(&job));
+    first.end().await;
+
+    let second = Story::start_with(settings(), script).await;
+    let job = second.run_job().await;
+
+    assert!(trace(&job).contains("Successfully extracted cache"), "{}", trace(&job));
+    second.end().await;
+    let folders =
+        std::fs::read_dir(folder.path().join("names")).expect("names").map(|entry| entry.expect("one").file_name());
+    assert_eq!(folders.collect::<Vec<_>>(), ["cache"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

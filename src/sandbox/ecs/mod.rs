@@ -15,6 +15,7 @@ mod http;
 mod json;
 mod lifecycle;
 mod logs;
+mod machine;
 mod metadata;
 mod options;
 mod override_rules;

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use super::environment::{Environment, metadata_uri};
 use super::family::Family;
 use super::json::{list, text, texts};
+use super::machine::machine;
 use super::task::{Container, Task};
 
 /// All processes of one ECS.
@@ -193,10 +194,8 @@ impl Processes {
         let error_log = log.try_clone().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.args(first).args(arguments).env_clear();
-        for name in ["PATH", "LANG"] {
-            std::env::var_os(name).map(|value| command.env(name, value));
-        }
         command
+            .envs(machine())
             .env("HOME", &dir)
             .envs(self.with_places(task, definition, environment))
             .current_dir(&dir)

@@ -1,6 +1,7 @@
 //! Owns one blob: the bytes of one write, and the end of them once nobody can read them any more.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,26 @@ impl Blob {
         Blob::named(root, bucket, name, true)
     }
 
+    /// A blob that an earlier run has not finished, and that goes away.
+    pub(super) fn unfinished(root: &Path, bucket: &str, name: String) -> Arc<Blob> {
+        Blob::named(root, bucket, name, false)
+    }
+
+    /// The same bytes beneath `root`, where all readers find them.
+    pub(super) fn moved_to(&self, root: &Path) -> io::Result<Arc<Blob>> {
+        let moved = Blob::named(root, &self.bucket, self.name.clone(), false);
+        for (from, to) in self.files().into_iter().zip(moved.files()) {
+            match fs::rename(from, to) {
+                // Not every blob has attributes.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        // They are the other's from now on, who may lie in the same place.
+        self.keep();
+        Ok(moved)
+    }
+
     pub(super) fn keep(&self) {
         self.kept.store(true, Ordering::SeqCst);
     }
@@ -42,6 +63,14 @@ impl Blob {
         self.root.join(&self.bucket).join(&self.name)
     }
 
+    /// s3s-fs keeps attributes and ETag beside the bucket.
+    fn files(&self) -> [PathBuf; 3] {
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let beside = format!(".bucket-{}.object-{}", encode(&self.bucket), encode(&self.name));
+        let other = |end: &str| self.root.join(format!("{beside}.{end}"));
+        [other("metadata.json"), other("internal.json"), self.path()]
+    }
+
     fn named(root: &Path, bucket: &str, name: String, kept: bool) -> Arc<Blob> {
         Arc::new(Blob { root: root.to_owned(), bucket: bucket.to_owned(), name, kept: AtomicBool::new(kept) })
     }
@@ -52,11 +81,8 @@ impl Drop for Blob {
         if self.kept.load(Ordering::SeqCst) {
             return;
         }
-        // s3s-fs keeps attributes and ETag beside the bucket and never takes them away.
-        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let beside = format!(".bucket-{}.object-{}", encode(&self.bucket), encode(&self.name));
-        let others = ["metadata.json", "internal.json"].map(|end| self.root.join(format!("{beside}.{end}")));
-        for file in others.into_iter().chain([self.path()]) {
+        // s3s-fs never takes them away.
+        for file in self.files() {
             // A write that failed has not made all of them.
             let _ = fs::remove_file(file);
         }

@@ -9,6 +9,7 @@ mod conditions;
 mod front;
 mod listing;
 mod objects;
+mod root;
 mod server;
 mod store;
 mod uploads;

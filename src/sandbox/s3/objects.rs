@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::blob::Blob;
 use super::conditions::WriteConditions;
+use super::root::Root;
 
 /// What a key means.
 #[derive(Clone, Debug)]
@@ -34,11 +35,16 @@ impl Object {
 pub(super) type Keys = BTreeMap<String, Object>;
 
 /// All buckets.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Objects {
-    blobs: PathBuf,
-    names: PathBuf,
-    buckets: Mutex<HashMap<String, Keys>>,
+    buckets: Mutex<HashMap<String, Bucket>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    name: String,
+    root: Arc<Root>,
+    keys: Keys,
 }
 
 /// One key on disk, so that the next start finds it.
@@ -52,111 +58,148 @@ struct Saved {
 }
 
 impl Objects {
-    /// Opens the table beneath `root`, with what an earlier run left in it.
-    pub(super) fn open(root: &Path, buckets: &[String]) -> io::Result<Objects> {
-        let objects = Objects { blobs: root.join("blobs"), names: root.join("names"), buckets: Mutex::default() };
-        for bucket in buckets {
-            fs::create_dir_all(objects.blobs.join(bucket))?;
-            fs::create_dir_all(objects.names.join(bucket))?;
-            let keys = objects.load(bucket)?;
-            objects.lock().insert(bucket.clone(), keys);
-        }
-        Ok(objects)
+    /// Adds a bucket beneath `root`, with what an earlier run left in it.
+    pub(super) fn open(&self, name: &str, root: &Arc<Root>) -> io::Result<()> {
+        let mut bucket = Bucket { name: name.to_owned(), root: Arc::clone(root), keys: Keys::new() };
+        let _alone = root.alone()?;
+        bucket.load()?;
+        bucket.remove_unfinished()?;
+        self.lock().insert(name.to_owned(), bucket);
+        Ok(())
     }
 
-    /// Where s3s-fs keeps the blobs.
-    pub(super) fn blobs(&self) -> &Path {
-        &self.blobs
+    /// Where a bucket lies.
+    pub(super) fn root(&self, bucket: &str) -> S3Result<Arc<Root>> {
+        self.with(bucket, |bucket| Ok(Arc::clone(&bucket.root)))
     }
 
-    pub(super) fn new_blob(&self, bucket: &str) -> Arc<Blob> {
-        Blob::new(&self.blobs, bucket)
+    pub(super) fn new_blob(&self, bucket: &str) -> S3Result<Arc<Blob>> {
+        Ok(Blob::new(&self.root(bucket)?.writing, bucket))
     }
 
     /// What `key` means now.
     pub(super) fn find(&self, bucket: &str, key: &str) -> S3Result<Option<Object>> {
-        self.in_bucket(bucket, |keys| keys.get(key).cloned())
+        self.with(bucket, |bucket| {
+            bucket.refresh(key)?;
+            Ok(bucket.keys.get(key).cloned())
+        })
     }
 
     /// Reads all keys of a bucket at one moment.
     pub(super) fn in_bucket<R>(&self, bucket: &str, read: impl FnOnce(&Keys) -> R) -> S3Result<R> {
-        match self.lock().get(bucket) {
-            Some(keys) => Ok(read(keys)),
-            None => Err(s3_error!(NoSuchBucket)),
-        }
+        self.with(bucket, |bucket| {
+            if bucket.root.shared {
+                let _alone = bucket.root.alone()?;
+                bucket.load()?;
+            }
+            Ok(read(&bucket.keys))
+        })
     }
 
     /// Lets `key` mean `object` if the conditions hold at this very moment.
     pub(super) fn put(&self, bucket: &str, key: &str, object: Object, conditions: &WriteConditions) -> S3Result<()> {
-        let mut buckets = self.lock();
-        let keys = buckets.get_mut(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
-        conditions.check(keys.get(key))?;
-        self.save(bucket, key, &object).map_err(|error| s3_error!(error, InternalError))?;
-        object.blob.keep();
-        let old = keys.insert(key.to_owned(), object);
-        old.inspect(|old| old.blob.discard());
-        Ok(())
+        self.with(bucket, |bucket| {
+            let _alone = bucket.root.alone()?;
+            bucket.refresh(key)?;
+            if let Err(error) = conditions.check(bucket.keys.get(key)) {
+                return Ok(Err(error));
+            }
+            let object = Object { blob: object.blob.moved_to(&bucket.root.blobs)?, ..object };
+            bucket.save(key, &object)?;
+            object.blob.keep();
+            let old = bucket.keys.insert(key.to_owned(), object);
+            old.inspect(|old| old.blob.discard());
+            Ok(Ok(()))
+        })?
     }
 
     /// Takes `key` away; it is no error if it means nothing.
     pub(super) fn delete(&self, bucket: &str, key: &str, conditions: &WriteConditions) -> S3Result<()> {
-        let mut buckets = self.lock();
-        let keys = buckets.get_mut(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
-        conditions.check(keys.get(key))?;
-        let Some(old) = keys.remove(key) else { return Ok(()) };
-        old.blob.discard();
-        fs::remove_file(self.name_file(bucket, key)).map_err(|error| s3_error!(error, InternalError))
+        self.with(bucket, |bucket| {
+            let _alone = bucket.root.alone()?;
+            bucket.refresh(key)?;
+            if let Err(error) = conditions.check(bucket.keys.get(key)) {
+                return Ok(Err(error));
+            }
+            if let Some(old) = bucket.keys.remove(key) {
+                old.blob.discard();
+                fs::remove_file(bucket.name_file(key))?;
+            }
+            Ok(Ok(()))
+        })?
     }
 
-    fn save(&self, bucket: &str, key: &str, object: &Object) -> io::Result<()> {
+    fn with<R>(&self, bucket: &str, act: impl FnOnce(&mut Bucket) -> io::Result<R>) -> S3Result<R> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.get_mut(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        act(bucket).map_err(|error| s3_error!(error, InternalError))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Bucket>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bucket {
+    fn save(&self, key: &str, object: &Object) -> io::Result<()> {
         let Object { blob, etag, size, modified } = object;
         let (blob, etag) = (blob.name.clone(), etag.clone());
         let saved = Saved { key: key.to_owned(), blob, etag, size: *size, modified: *modified };
-        let file = self.name_file(bucket, key);
+        let file = self.name_file(key);
         let new = file.with_extension("new");
         fs::write(&new, serde_json::to_vec(&saved)?)?;
         fs::rename(new, file)
     }
 
-    fn load(&self, bucket: &str) -> io::Result<Keys> {
-        let mut keys = Keys::new();
-        for entry in fs::read_dir(self.names.join(bucket))? {
-            let path = entry?.path();
-            if path.extension().is_some() {
-                continue;
-            }
-            let Saved { key, blob, etag, size, modified } = serde_json::from_slice(&fs::read(path)?)?;
-            let blob = Blob::known(&self.blobs, bucket, blob);
-            keys.insert(key, Object { blob, etag, size, modified });
+    /// Reads what `key` means now, where others may have changed it.
+    fn refresh(&mut self, key: &str) -> io::Result<()> {
+        if !self.root.shared {
+            return Ok(());
         }
-        self.remove_unfinished(bucket, &keys)?;
-        Ok(keys)
+        match fs::read(self.name_file(key)) {
+            Ok(saved) => self.learn(&saved),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.keys.remove(key);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// What an earlier run wrote and never published; uploads do not outlive it either.
-    fn remove_unfinished(&self, bucket: &str, keys: &Keys) -> io::Result<()> {
-        let known: HashSet<&str> = keys.values().map(|object| object.blob.name.as_str()).collect();
-        for entry in fs::read_dir(self.blobs.join(bucket))? {
-            let entry = entry?;
-            if entry.file_name().to_str().is_none_or(|name| !known.contains(name)) {
-                fs::remove_file(entry.path())?;
+    fn load(&mut self) -> io::Result<()> {
+        self.keys.clear();
+        for entry in fs::read_dir(self.root.names.join(&self.name))? {
+            let path = entry?.path();
+            if path.extension().is_none() {
+                self.learn(&fs::read(path)?)?;
             }
         }
-        for entry in fs::read_dir(&self.blobs)? {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".upload") {
-                fs::remove_file(entry.path())?;
+        Ok(())
+    }
+
+    fn learn(&mut self, saved: &[u8]) -> io::Result<()> {
+        let Saved { key, blob, etag, size, modified } = serde_json::from_slice(saved)?;
+        if self.keys.get(&key).is_none_or(|known| known.blob.name != blob) {
+            let blob = Blob::known(&self.root.blobs, &self.name, blob);
+            self.keys.insert(key, Object { blob, etag, size, modified });
+        }
+        Ok(())
+    }
+
+    /// What an earlier run moved to the blobs and never named.
+    fn remove_unfinished(&self) -> io::Result<()> {
+        let known: HashSet<&str> = self.keys.values().map(|object| object.blob.name.as_str()).collect();
+        for entry in fs::read_dir(self.root.blobs.join(&self.name))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !known.contains(name.as_str()) {
+                drop(Blob::unfinished(&self.root.blobs, &self.name, name));
             }
         }
         Ok(())
     }
 
     /// A key may be longer than a file name, and hold anything.
-    fn name_file(&self, bucket: &str, key: &str) -> PathBuf {
-        self.names.join(bucket).join(hex::encode(Sha256::digest(key)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Keys>> {
-        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn name_file(&self, key: &str) -> PathBuf {
+        self.root.names.join(&self.name).join(hex::encode(Sha256::digest(key)))
     }
 }

@@ -1,5 +1,6 @@
 //! Owns the handle of one running S3.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub struct Options {
     pub root: PathBuf,
     /// The buckets; no others can be made.
     pub buckets: Vec<String>,
+    /// Those of them that lie in a folder of their own, which other sandboxes may use at the same time.
+    pub elsewhere: BTreeMap<String, PathBuf>,
     /// The one access key.
     pub access_key: String,
     /// Its secret.
@@ -58,8 +61,8 @@ pub(super) struct Shared {
 impl S3 {
     /// Starts S3 on a port of 127.0.0.1.
     pub async fn start(options: Options) -> io::Result<S3> {
-        let Options { clock, traffic, root, buckets, access_key, secret_key } = options;
-        let store = Store::open(&root, &buckets, clock.clone().unwrap_or_default())?;
+        let Options { clock, traffic, root, buckets, elsewhere, access_key, secret_key } = options;
+        let store = Store::open(&root, &buckets, &elsewhere, clock.clone().unwrap_or_default())?;
         let shared = Arc::new(Shared { clock, store, violations: Mutex::default() });
         let service = service(&shared, &access_key, &secret_key);
         let router = Router::new()
@@ -90,7 +93,7 @@ impl S3 {
 
     /// Where a bucket's bytes lie, under names that say nothing: [`keys`](Self::keys) and [`object`](Self::object) know.
     pub fn bucket_dir(&self, bucket: &str) -> PathBuf {
-        self.shared.store.objects.blobs().join(bucket)
+        self.shared.store.objects.root(bucket).map(|root| root.blobs.join(bucket)).unwrap_or_default()
     }
 
     /// All keys of a bucket, sorted; none if there is no such bucket.

@@ -1,20 +1,21 @@
 //! Owns what the operations of S3 do: bytes to s3s-fs under blob names, keys to the table.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::StatusCode;
 use jiff::Timestamp;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
-use s3s_fs::FileSystem;
 use tokio_util::io::ReaderStream;
 
 use super::blob::Blob;
 use super::conditions::{ReadConditions, WriteConditions, time_of};
 use super::listing;
 use super::objects::{Object, Objects};
+use super::root::Root;
 use super::uploads::{Part, Upload, Uploads};
 use crate::sandbox::clock::Clock;
 
@@ -24,17 +25,30 @@ const PIECE: usize = 1 << 20;
 /// All buckets, and the uploads to them; clones share them.
 #[derive(Clone)]
 pub(super) struct Store {
-    files: Arc<FileSystem>,
     pub(super) objects: Arc<Objects>,
     uploads: Arc<Uploads>,
     clock: Clock,
 }
 
 impl Store {
-    pub(super) fn open(root: &Path, buckets: &[String], clock: Clock) -> io::Result<Store> {
-        let objects = Objects::open(root, buckets)?;
-        let files = FileSystem::new(objects.blobs()).map_err(|error| io::Error::other(format!("{error:?}")))?;
-        Ok(Store { files: Arc::new(files), objects: Arc::new(objects), uploads: Arc::default(), clock })
+    /// Opens `buckets` beneath `root`, and those of `elsewhere` beneath roots that others may use at the same time.
+    pub(super) fn open(
+        root: &Path,
+        buckets: &[String],
+        elsewhere: &BTreeMap<String, PathBuf>,
+        clock: Clock,
+    ) -> io::Result<Store> {
+        let objects = Objects::default();
+        let (away, here): (Vec<_>, Vec<_>) = buckets.iter().cloned().partition(|name| elsewhere.contains_key(name));
+        let own = Arc::new(Root::open(root, &here, false)?);
+        for name in &here {
+            objects.open(name, &own)?;
+        }
+        for name in away {
+            let root = Arc::new(Root::open(&elsewhere[&name], std::slice::from_ref(&name), true)?);
+            objects.open(&name, &root)?;
+        }
+        Ok(Store { objects: Arc::new(objects), uploads: Arc::default(), clock })
     }
 
     fn found(&self, bucket: &str, key: &str) -> S3Result<Object> {
@@ -42,7 +56,11 @@ impl Store {
     }
 
     fn check_bucket(&self, bucket: &str) -> S3Result<()> {
-        self.objects.in_bucket(bucket, |_| ())
+        self.root(bucket).map(drop)
+    }
+
+    fn root(&self, bucket: &str) -> S3Result<Arc<Root>> {
+        self.objects.root(bucket)
     }
 
     /// Lets `key` mean a blob that is written.
@@ -67,9 +85,9 @@ impl s3s::S3 for Store {
         let conditions = WriteConditions { if_match: input.if_match.take(), if_none_match: input.if_none_match.take() };
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
         conditions.check(self.objects.find(&bucket, &key)?.as_ref())?;
-        let blob = self.objects.new_blob(&bucket);
+        let blob = self.objects.new_blob(&bucket)?;
         input.key.clone_from(&blob.name);
-        let response = self.files.put_object(req).await?;
+        let response = self.root(&bucket)?.write.put_object(req).await?;
         self.publish((&bucket, &key), blob, response.output.e_tag.clone(), &conditions)?;
         Ok(response)
     }
@@ -86,7 +104,8 @@ impl s3s::S3 for Store {
         conditions.check(&object)?;
         req.input.key.clone_from(&object.blob.name);
         let whole = req.input.range.is_none();
-        let mut response = self.files.get_object(req).await?;
+        let root = self.root(&req.input.bucket)?;
+        let mut response = root.read.get_object(req).await?;
         response.output.last_modified = Some(time_of(object.modified.as_second()));
         if whole {
             response.output.body = Some(in_large_pieces(&object).await?);
@@ -105,7 +124,8 @@ impl s3s::S3 for Store {
         };
         conditions.check(&object)?;
         req.input.key.clone_from(&object.blob.name);
-        let mut response = self.files.head_object(req).await?;
+        let root = self.root(&req.input.bucket)?;
+        let mut response = root.read.head_object(req).await?;
         response.output.last_modified = Some(time_of(object.modified.as_second()));
         Ok(response)
     }
@@ -138,10 +158,15 @@ impl s3s::S3 for Store {
             return Err(s3_error!(NotImplemented));
         };
         let object = self.found(from, source)?;
+        let root = self.root(&bucket)?;
+        // s3s-fs copies within one folder, and leaves half a copy there if it is killed.
+        if root.shared || from.as_ref() != bucket {
+            return Err(s3_error!(NotImplemented));
+        }
         *source = object.blob.name.clone().into_boxed_str();
-        let blob = self.objects.new_blob(&bucket);
+        let blob = Blob::new(&root.blobs, &bucket);
         req.input.key.clone_from(&blob.name);
-        let response = self.files.copy_object(req).await?;
+        let response = root.read.copy_object(req).await?;
         let etag = response.output.copy_object_result.as_ref().and_then(|result| result.e_tag.clone());
         self.publish((&bucket, &key), blob, etag, &WriteConditions::default())?;
         Ok(response)
@@ -159,9 +184,9 @@ impl s3s::S3 for Store {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         self.check_bucket(&bucket)?;
-        let blob = self.objects.new_blob(&bucket);
+        let blob = self.objects.new_blob(&bucket)?;
         req.input.key.clone_from(&blob.name);
-        let mut response = self.files.create_multipart_upload(req).await?;
+        let mut response = self.root(&bucket)?.write.create_multipart_upload(req).await?;
         let id = response.output.upload_id.clone().ok_or_else(|| s3_error!(InternalError))?;
         let upload = Upload { bucket, key: key.clone(), blob, since: self.clock.now(), parts: Default::default() };
         self.uploads.add(id, upload);
@@ -177,7 +202,8 @@ impl s3s::S3 for Store {
             return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"));
         }
         input.key.clone_from(&upload.blob.name);
-        let response = self.files.upload_part(req).await?;
+        let root = self.root(&input.bucket)?;
+        let response = root.write.upload_part(req).await?;
         // s3s has checked that so many bytes came.
         let size = length.and_then(|length| u64::try_from(length).ok());
         let etag = response.output.e_tag.clone();
@@ -200,7 +226,7 @@ impl s3s::S3 for Store {
         // From here on it is ours alone: whoever comes later finds no upload.
         let upload = self.uploads.remove(&id).ok_or_else(|| s3_error!(NoSuchUpload))?;
         input.key.clone_from(&upload.blob.name);
-        let output = self.files.complete_multipart_upload(req).await?.output;
+        let output = self.root(&bucket)?.write.complete_multipart_upload(req).await?.output;
         let mut output = match output.future {
             Some(later) => later.await?,
             None => output,
@@ -218,7 +244,8 @@ impl s3s::S3 for Store {
         let upload = self.uploads.find(&input.upload_id, &input.bucket, &input.key)?;
         self.uploads.remove(&input.upload_id);
         input.key.clone_from(&upload.blob.name);
-        let output = self.files.abort_multipart_upload(req).await?.output;
+        let root = self.root(&input.bucket)?;
+        let output = root.write.abort_multipart_upload(req).await?.output;
         Ok(S3Response::with_status(output, StatusCode::NO_CONTENT))
     }
 
