@@ -68,6 +68,22 @@ pub struct Job {
     pub interruptible: bool,
 }
 
+impl Pipeline {
+    /// Leaves out every job that is not called one of `names`, and whatever the others wait for among them.
+    pub fn keep_only(&mut self, names: &[String]) {
+        let stays = |name: &String| names.contains(name);
+        self.jobs.retain(|job| stays(&job.name));
+        for job in &mut self.jobs {
+            if let Some(needs) = &mut job.needs {
+                needs.retain(|need| stays(&need.job));
+            }
+            if let Some(dependencies) = &mut job.dependencies {
+                dependencies.retain(stays);
+            }
+        }
+    }
+}
+
 impl Job {
     /// `allow_failure` as GitLab shows it: whether some failure of the job is only a warning.
     pub fn may_fail(&self) -> bool {

@@ -42,6 +42,9 @@ pub struct Settings {
     /// Where the cache's bucket lies, so that the next sandbox finds it again: one folder for one repository, for every
     /// sandbox calls its first project 41. Everything else goes with this sandbox.
     pub cache: Option<PathBuf>,
+    /// Where every job sees its builds, as all see theirs at `/builds` on Fargate: an empty directory, to which each task
+    /// binds its own. Without it, or where the machine has no namespaces for it, builds lie where the task lies.
+    pub builds: Option<PathBuf>,
     /// The runners to register; a Mayfly runner with all labels by default.
     pub runners: Vec<RunnerSpec>,
     /// Changes the fleet configuration.
@@ -65,6 +68,7 @@ impl Default for Settings {
             agent: None,
             runtime: Runtime::Processes,
             cache: None,
+            builds: None,
             runners: vec![runner],
             fleet: Box::new(|_| {}),
             ticks: true,
@@ -134,8 +138,8 @@ impl Sandbox {
         let (clock, traffic, stop) = (Clock::default(), Traffic::default(), CancellationToken::new());
         let secrets = SandboxSecrets::new();
         let lasting_cache = settings.cache.is_some();
-        let world =
-            World::start(root.path(), &clock, &traffic, settings.runtime, &secrets.launch_key, settings.cache).await?;
+        let lasting = (settings.cache, settings.builds);
+        let world = World::start(root.path(), &clock, &traffic, settings.runtime, &secrets.launch_key, lasting).await?;
         let agent_sha256 = put_agent(&world.s3, settings.agent.as_deref()).await?;
 
         let broker_listener = listen().await?;

@@ -16,6 +16,9 @@ use super::s3::{self, S3};
 use super::traffic::Traffic;
 use super::{aws, fleet};
 
+/// Where a task's containers have their builds.
+const BUILDS: &str = "/builds";
+
 /// GitLab, ECS and S3 on one clock.
 pub(super) struct World {
     pub(super) gitlab: GitLab,
@@ -25,14 +28,15 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Starts them below `root`, which must be short: sockets lie beneath it. The cache may lie elsewhere.
+    /// Starts them below `root`, which must be short: sockets lie beneath it. The cache may lie elsewhere, and builds be
+    /// seen there.
     pub(super) async fn start(
         root: &Path,
         clock: &Clock,
         traffic: &Traffic,
         runtime: Runtime,
         launch_key: &str,
-        cache: Option<PathBuf>,
+        (cache, builds): (Option<PathBuf>, Option<PathBuf>),
     ) -> io::Result<World> {
         let buckets = [fleet::LEDGER, fleet::CACHE, fleet::AGENTS].map(str::to_owned).to_vec();
         let s3 = S3::start(s3::Options {
@@ -52,6 +56,7 @@ impl World {
             region: aws::REGION.into(),
             cluster: fleet::CLUSTER.into(),
             access_key: aws::ACCESS_KEY.into(),
+            places: builds.map(|place| (BUILDS.to_owned(), place)).into_iter().collect(),
             secrets: HashMap::from([(fleet::LAUNCH_KEY_ARN.to_owned(), launch_key.to_owned())]),
             fetch_s3: execution_role(s3.url()),
             runtime,

@@ -192,3 +192,25 @@ later: {script: [echo late], when: delayed, start_in: 2 seconds}
     let names: Vec<_> = logs.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();
     assert_eq!(names, ["flaky-2.log", "flaky.log", "later.log"]);
 }
+
+#[test]
+fn a_named_job_runs_with_those_whose_artifacts_it_needs_and_without_the_others() {
+    let user = User::of(
+        "\
+stages: [build, check, test]
+compile: {stage: build, script: [echo made > out], artifacts: {paths: [out]}}
+broken: {stage: build, script: [exit 1]}
+gate: {stage: check, script: [exit 1]}
+'unit: [a, b]': {stage: test, script: [cat out], needs: [compile, {job: gate, artifacts: false}]}
+ship: {stage: test, script: [cat out], dependencies: [compile], when: manual}
+",
+    );
+
+    let done = user.mayfly(&["run", "unit: [a, b]", "ship", "--json"]);
+
+    let document = done.json();
+    assert_eq!(done.code, Some(0), "{document}");
+    let jobs = document["jobs"].as_array().expect("jobs").iter();
+    let jobs: Vec<_> = jobs.filter_map(|job| Some((job["name"].as_str()?, job["status"].as_str()?))).collect();
+    assert_eq!(jobs, [("compile", "success"), ("unit: [a, b]", "success"), ("ship", "success")]);
+}

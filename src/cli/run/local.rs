@@ -55,17 +55,14 @@ impl Run {
             }
             return Ok(ExitCode::Success);
         }
-        let chosen = select::select(&reading.jobs, &self.wanted)?;
-        anyhow::ensure!(
-            chosen.as_ref().is_none_or(|chosen| chosen.len() == reading.jobs.len()),
-            "a part of a pipeline cannot be run yet"
-        );
+        let trigger = Trigger { only: select::select(&reading.jobs, &self.wanted)?, ..trigger };
         let agent = agent()?;
         let place = Place::take(&snapshot.top, self.artifacts.as_deref(), !self.no_cache)?;
         self.introduce(screen, &snapshot, &reading);
         let settings = Settings {
             agent: Some(agent),
             cache: Some(place.cache.clone()),
+            builds: place.builds.clone(),
             runners: vec![runner(&reading.jobs)],
             fleet: fleet(self.at_once.unwrap_or_else(processors)),
             // Nobody else asks this GitLab: no look is one too many.
@@ -73,6 +70,11 @@ impl Run {
             ..Settings::default()
         };
         let sandbox = Sandbox::start(settings).await.context("starting the stand-ins for GitLab, ECS and S3")?;
+        if !sandbox.ecs.has_places() {
+            let note = "note: this machine lets nobody bind directories, so every job's builds lie elsewhere: what \
+                holds absolute paths, such as a virtual environment, is of no use to another job";
+            screen.line(Tone::Warning, note);
+        }
         let report = self.follow(&sandbox, screen, &place, (&snapshot, &trigger, &reading), &mut interrupts).await;
         sandbox.shutdown().await;
         let report = report?;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -20,7 +21,16 @@ pub(super) struct Place {
     pub(super) artifacts: PathBuf,
     /// The last run's logs.
     pub(super) logs: PathBuf,
+    /// Where every job sees its builds; nothing if the directory is another user's.
+    pub(super) builds: Option<PathBuf>,
     _lock: File,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // It is empty: jobs saw theirs in its place. What cannot be removed is found by the next run.
+        self.builds.iter().for_each(|builds| drop(fs::remove_dir(builds)));
+    }
 }
 
 impl Place {
@@ -54,8 +64,25 @@ impl Place {
         for new in [&artifacts, &logs, &cache] {
             fs::create_dir_all(new).with_context(|| format!("making `{}`", new.display()))?;
         }
-        Ok(Place { cache, artifacts, logs, _lock: lock })
+        Ok(Place { cache, artifacts, logs, builds: builds(top), _lock: lock })
     }
+}
+
+/// An empty directory below the temporary one, which other users' git may reach; the same in every run of `top`, since
+/// build directories that are kept in a cache hold absolute paths.
+fn builds(top: &Path) -> Option<PathBuf> {
+    let builds = std::env::temp_dir().join(format!("mayfly-{}", hash(top)));
+    match fs::DirBuilder::new().mode(0o755).create(&builds) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => None,
+        _ => {
+            let found = fs::symlink_metadata(&builds).ok()?;
+            (found.is_dir() && found.uid() == rustix::process::geteuid().as_raw()).then_some(builds)
+        }
+    }
+}
+
+fn hash(top: &Path) -> String {
+    hex::encode(&Sha256::digest(top.as_os_str().as_bytes())[..4])
 }
 
 /// `$XDG_CACHE_HOME`, or `.cache` at home (XDG Base Directory Specification: a relative path is ignored).
@@ -68,9 +95,8 @@ fn cache_home() -> anyhow::Result<PathBuf> {
 
 /// The directory's name for people, and a hash of its path: two of one name are kept apart.
 fn directory_name(top: &Path) -> String {
-    let hash = hex::encode(Sha256::digest(top.as_os_str().as_bytes()));
     let name = top.file_name().unwrap_or_default().to_string_lossy();
-    format!("{}-{}", safe(&name), &hash[..8])
+    format!("{}-{}", safe(&name), hash(top))
 }
 
 /// Names for files, one for every job, that no two jobs share.

@@ -54,6 +54,7 @@ impl EventOptions {
             source,
             variables: self.variables.iter().map(|text| variable(text)).collect::<Result<_, _>>()?,
             inputs: self.inputs.iter().map(|text| pair("input", text)).collect::<Result<_, _>>()?,
+            ..Trigger::default()
         })
     }
 

@@ -17,6 +17,7 @@ mod lifecycle;
 mod logs;
 mod machine;
 mod metadata;
+mod namespace;
 mod options;
 mod override_rules;
 mod paging;

@@ -43,6 +43,9 @@ pub struct Options {
     pub access_key: String,
     /// Where tasks live; keep it short, sockets lie beneath it.
     pub root: PathBuf,
+    /// Where volumes are seen whichever task they belong to, by their path in containers; the others, and all of them
+    /// where the machine has no namespaces for it, are seen where the task lies.
+    pub places: HashMap<String, PathBuf>,
     /// Secrets by ARN, as `secrets[].valueFrom` names them.
     pub secrets: HashMap<String, String>,
     /// How `environmentFiles` are read.
@@ -65,6 +68,7 @@ impl Options {
             cluster: "mayfly".to_owned(),
             access_key: "AKIASANDBOX".to_owned(),
             root: root.into(),
+            places: HashMap::new(),
             secrets: HashMap::new(),
             fetch_s3: Arc::new(no_s3),
             runtime: Runtime::Processes,

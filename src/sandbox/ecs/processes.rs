@@ -22,12 +22,14 @@ use super::environment::{Environment, metadata_uri};
 use super::family::Family;
 use super::json::{list, text, texts};
 use super::machine::machine;
+use super::namespace::Namespaces;
 use super::task::{Container, Task};
 
 /// All processes of one ECS.
 pub(super) struct Processes {
     root: PathBuf,
     metadata_url: String,
+    places: Option<(Namespaces, HashMap<String, PathBuf>)>,
     running: Mutex<HashMap<String, Running>>,
 }
 
@@ -53,8 +55,14 @@ impl Running {
 }
 
 impl Processes {
-    pub(super) fn new(root: PathBuf, metadata_url: String) -> Processes {
-        Processes { root, metadata_url, running: Mutex::default() }
+    pub(super) fn new(root: PathBuf, metadata_url: String, places: HashMap<String, PathBuf>) -> Processes {
+        let namespaces = places.values().next().and_then(|place| Namespaces::probe(place));
+        Processes { root, metadata_url, places: namespaces.map(|found| (found, places)), running: Mutex::default() }
+    }
+
+    /// Whether volumes are seen at their places.
+    pub(super) fn has_places(&self) -> bool {
+        self.places.is_some()
     }
 
     /// Where the task `id` lives; short, because sockets lie beneath it.
@@ -192,7 +200,10 @@ impl Processes {
         let prepared = fs::create_dir_all(&dir).and_then(|()| File::create(self.log_file(&task.id, &container.name)));
         let log = prepared.map_err(|error| format!("preparing `{}`: {error}", dir.display()))?;
         let error_log = log.try_clone().map_err(|error| error.to_string())?;
-        let mut command = Command::new(program);
+        let mut command = match &self.places {
+            Some((namespaces, _)) => namespaces.command(program, &self.binds(task, definition)),
+            None => Command::new(program),
+        };
         command.args(first).args(arguments).env_clear();
         command
             .envs(machine())
@@ -212,10 +223,21 @@ impl Processes {
         let mounts = list(definition, "mountPoints");
         let place = |value: &str| {
             let mount = mounts.iter().find(|mount| text(mount, "containerPath") == Some(value))?;
-            let volume = self.volume_dir(&task.id, text(mount, "sourceVolume")?);
-            Some(volume.to_string_lossy().into_owned())
+            let place = self.places.as_ref().and_then(|(_, places)| places.get(value)).cloned();
+            let place = place.or_else(|| Some(self.volume_dir(&task.id, text(mount, "sourceVolume")?)))?;
+            Some(place.to_string_lossy().into_owned())
         };
         environment.iter().map(|(name, value)| (name.clone(), place(value).unwrap_or_else(|| value.clone()))).collect()
+    }
+
+    /// The volumes of a container that have a place of their own.
+    fn binds(&self, task: &Task, definition: &Value) -> Vec<(PathBuf, PathBuf)> {
+        let Some((_, places)) = &self.places else { return Vec::new() };
+        let bind = |mount: &Value| {
+            let place = places.get(text(mount, "containerPath")?)?;
+            Some((self.volume_dir(&task.id, text(mount, "sourceVolume")?), place.clone()))
+        };
+        list(definition, "mountPoints").iter().filter_map(bind).collect()
     }
 
     fn family(&self, task: &Task, container: &Container, pid: u32) -> Family {

@@ -191,6 +191,11 @@ impl Ecs {
         self.shared.state().violations.clone()
     }
 
+    /// Whether containers see volumes at the [places](Options::places) that were asked for.
+    pub fn has_places(&self) -> bool {
+        self.shared.processes.has_places()
+    }
+
     /// Kills every container, waits until nothing of them is left, and closes the ports.
     pub async fn shutdown(&self) {
         self.guard.closing.send_replace(true);

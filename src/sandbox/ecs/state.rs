@@ -57,7 +57,7 @@ struct Told {
 
 impl Shared {
     pub(super) fn new(options: Options, metadata_url: String) -> Shared {
-        let processes = Arc::new(Processes::new(options.root.clone(), metadata_url.clone()));
+        let processes = Arc::new(Processes::new(options.root.clone(), metadata_url.clone(), options.places.clone()));
         Shared {
             options,
             faults: Faults::default(),

@@ -68,6 +68,10 @@ pub struct Trigger {
     pub variables: Vec<Variable>,
     /// Values for the file's `spec:inputs`.
     pub inputs: Vec<(String, String)>,
+    /// Where the configuration lies in the repository, if not at `.gitlab-ci.yml`: GitLab's "CI/CD configuration file".
+    pub path: Option<String>,
+    /// Only the jobs with these names; GitLab knows no such pipeline.
+    pub only: Option<Vec<String>>,
 }
 
 /// What kind of event starts a pipeline.

@@ -43,14 +43,18 @@ pub(super) fn run(shared: &Arc<Shared>, project: u64, trigger: &Trigger) -> Resu
     mirror.refresh()?;
     let row = draft(shared, &mirror, project, trigger)?;
     let tree = tree(&mirror, &row.sha, row.compares_with())?;
-    if !tree.files.iter().any(|(path, _)| path == FILE) {
+    let path = trigger.path.as_deref().unwrap_or(FILE);
+    if !tree.files.iter().any(|(known, _)| known == path) {
         return Err(PipelineError::NoFile);
     }
     let (variables, settings) =
         shared.read(|state| (predefined::of_event(state, &row), predefined::over_the_file(state, &row)));
     let pairs = |sent: Vec<Sent>| sent.into_iter().map(|variable| (variable.key, variable.value)).collect();
     let (variables, settings) = (pairs(variables), pairs(settings));
-    let file = pipeline::create(&Request { path: FILE, variables, settings, inputs: trigger.inputs.clone(), tree })?;
+    let mut file = pipeline::create(&Request { path, variables, settings, inputs: trigger.inputs.clone(), tree })?;
+    if let Some(only) = &trigger.only {
+        file.keep_only(only);
+    }
     Ok(shared.change(|state| {
         let id = row.id;
         state.insert_pipeline(row, file);
