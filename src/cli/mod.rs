@@ -4,6 +4,7 @@ mod agent;
 mod clean;
 mod demo;
 mod exit;
+mod interrupts;
 mod preview;
 mod run;
 mod screen;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::clean::plain;
 use crate::cli::exit::{ExitCode, Usage};
+use crate::cli::interrupts::Interrupts;
 use crate::cli::screen::{Screen, Tone, print_error, print_json};
 use crate::cli::source::{ForeignTag, Reading, Snapshot, foreign_tags};
 
@@ -50,6 +51,10 @@ impl Preview {
 impl What {
     /// Reads the pipeline and forecasts its jobs.
     pub(super) async fn preview(&self) -> anyhow::Result<Previewed> {
+        Interrupts::listen()?.or(self.read()).await
+    }
+
+    async fn read(&self) -> anyhow::Result<Previewed> {
         let fleet = fleet(self.fleet.as_deref())?;
         let runner = runner(&fleet, self.runner.as_deref())?;
         let file = self.file.clone().or_else(|| Some(PathBuf::from(".gitlab-ci.yml")).filter(|file| file.is_file()));

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::cli::clean::plain;
+use crate::cli::interrupts::Interrupts;
 use crate::cli::screen::Tone;
 use crate::cli::words::clock;
 use crate::sandbox::Sandbox;
 use crate::sandbox::gitlab::{JobHandle, PipelineHandle};
 
 use super::console::Console;
-use super::interrupts::Interrupts;
 use super::place::{FileNames, Place};
 use super::progress::Progress;
 use super::teller::Teller;

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use crate::cli::agent::agent;
 use crate::cli::clean::plain;
 use crate::cli::exit::ExitCode;
+use crate::cli::interrupts::Interrupts;
 use crate::cli::screen::{Screen, Tone, print_error, print_json};
 use crate::cli::source::{ReadJob, Reading, Snapshot, foreign_tags, unreadable};
 use crate::config::Fleet;
@@ -18,7 +19,6 @@ use crate::sandbox::{Sandbox, Settings};
 
 use super::console::Console;
 use super::follow::Follower;
-use super::interrupts::Interrupts;
 use super::options::Run;
 use super::place::{FileNames, Place};
 use super::report::{JobReport, RunReport};
@@ -47,7 +47,7 @@ impl Run {
         let mut interrupts = Interrupts::listen()?;
         let snapshot = Snapshot::take(&self.dir, &self.event, None)?;
         let trigger = self.event.trigger(&snapshot)?;
-        let reading = Reading::of(&snapshot, &trigger).await?;
+        let reading = interrupts.or(Reading::of(&snapshot, &trigger)).await?;
         if self.list {
             match self.json {
                 true => print_json(&list::document(&reading)),
@@ -69,7 +69,8 @@ impl Run {
             look_spacing: SignedDuration::ZERO,
             ..Settings::default()
         };
-        let sandbox = Sandbox::start(settings).await.context("starting the stand-ins for GitLab, ECS and S3")?;
+        let start = async { Sandbox::start(settings).await.context("starting the stand-ins for GitLab, ECS and S3") };
+        let sandbox = interrupts.or(start).await?;
         if !sandbox.ecs.has_places() {
             let note = "note: this machine lets nobody bind directories, so every job's builds lie elsewhere: what \
                 holds absolute paths, such as a virtual environment, is of no use to another job";

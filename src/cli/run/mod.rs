@@ -3,7 +3,6 @@
 mod artifacts;
 mod console;
 mod follow;
-mod interrupts;
 mod json;
 mod list;
 mod local;

@@ -1,7 +1,9 @@
 //! Hears of Ctrl-C, and of the signals by which a terminal or a supervisor asks to end.
 
+use std::future::Future;
 use std::io;
 
+use anyhow::bail;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that end a run.
@@ -22,6 +24,15 @@ impl Interrupts {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = hang_up.recv() => {}
+        }
+    }
+
+    /// What comes of `work`, unless a signal comes first: then it is dropped, with all that it has made.
+    pub(super) async fn or<T>(&mut self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        tokio::select! {
+            biased;
+            () = self.next() => bail!("interrupted"),
+            done = work => done,
         }
     }
 }
