@@ -62,6 +62,7 @@ impl Mirror {
             let format = git(&self.source, &[&self.source], &["rev-parse", "--show-object-format"])?;
             std::fs::create_dir_all(&self.bare)?;
             git(&self.bare, &[], &["init", "--quiet", "--bare", &format!("--object-format={format}")])?;
+            self.borrow_objects()?;
         }
         let source = self.source.to_string_lossy();
         let heads = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
@@ -156,6 +157,19 @@ impl Mirror {
         }
     }
 
+    /// Lets the mirror read the source's objects where they lie: a large repository is not copied.
+    fn borrow_objects(&self) -> Result<(), GitError> {
+        let ask = ["rev-parse", "--is-shallow-repository", "--path-format=absolute", "--git-path", "objects"];
+        let answer = git(&self.source, &[&self.source], &ask)?;
+        let (shallow, objects) = answer.split_once('\n').unwrap_or_default();
+        // A fetch that needs no object does not learn where a shallow history ends: that one is copied, as is one
+        // whose path is no line.
+        if shallow == "false" && !objects.contains('\n') {
+            std::fs::write(self.bare.join("objects/info/alternates"), format!("{objects}\n"))?;
+        }
+        Ok(())
+    }
+
     fn verify(&self, name: &str) -> Option<String> {
         self.git(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")]).ok()
     }
@@ -226,5 +240,80 @@ fn output(command: &mut Command) -> Result<String, GitError> {
 impl Commit {
     pub fn title(&self) -> &str {
         self.message.lines().next().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::sandbox::gitlab) fn git(folder: &Path, args: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command.current_dir(folder).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]).args(args);
+        let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().expect("git starts");
+        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    }
+
+    pub(in crate::sandbox::gitlab) fn commit(folder: &Path, files: &[&str]) -> String {
+        for path in files {
+            std::fs::create_dir_all(folder.join(path).parent().expect("a folder")).expect("it is made");
+            std::fs::write(folder.join(path), format!("{path} of {}", folder.display())).expect("it is written");
+        }
+        git(folder, &["add", "--all"]);
+        git(folder, &["commit", "--quiet", "--allow-empty", "--message", "x"]);
+        git(folder, &["rev-parse", "HEAD"])
+    }
+
+    /// Objects and packs that the mirror has itself.
+    fn own_objects(bare: &Path) -> String {
+        git(bare, &["count-objects", "-v"])
+            .lines()
+            .filter(|line| line.starts_with("count") || line.starts_with("in-pack"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    #[test]
+    fn a_mirror_copies_no_object_of_a_repository_a_worktree_or_a_clone_that_borrows_itself() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| root.path().join(name);
+        std::fs::create_dir(at("source")).expect("it is made");
+        git(&at("source"), &["init", "--quiet", "--initial-branch=main"]);
+        commit(&at("source"), &["a"]);
+        git(&at("source"), &["worktree", "add", "--quiet", "-b", "topic", "../tree"]);
+        git(root.path(), &["clone", "--quiet", "--shared", "source", "clone"]);
+        for name in ["source", "tree", "clone"] {
+            let bare = at(&format!("{name}.git"));
+            let mirror = Mirror::new(&at(name), bare.clone());
+            for round in ["first", "second"] {
+                let sha = commit(&at(name), &[round]);
+                mirror.refresh().expect("it is mirrored");
+
+                let branch = git(&at(name), &["branch", "--show-current"]);
+                assert_eq!(mirror.resolve(&branch).expect("a branch").sha, sha);
+                assert_eq!(mirror.file(&sha, round).expect("a file"), format!("{round} of {}", at(name).display()));
+                assert_eq!(own_objects(&bare), "count: 0, in-pack: 0", "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_shallow_clone_and_one_of_sha256_are_mirrored() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| root.path().join(name);
+        std::fs::create_dir(at("long")).expect("it is made");
+        git(&at("long"), &["init", "--quiet", "--initial-branch=main", "--object-format=sha256"]);
+        commit(&at("long"), &["a"]);
+        let last = commit(&at("long"), &["b"]);
+        let url = format!("file://{}", at("long").display());
+        git(root.path(), &["clone", "--quiet", "--depth=1", &url, "shallow"]);
+        let mirror = Mirror::new(&at("shallow"), at("shallow.git"));
+
+        mirror.refresh().expect("it is mirrored");
+
+        assert_eq!((mirror.resolve("main").expect("a branch").sha, last.len()), (last.clone(), 64));
+        git(root.path(), &["clone", "--quiet", &format!("file://{}", at("shallow.git").display()), "again"]);
+        assert!(at("again").join("b").exists());
     }
 }

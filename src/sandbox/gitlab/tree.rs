@@ -21,28 +21,8 @@ pub(super) fn tree<'m>(mirror: &'m Mirror, sha: &str, before: Option<&str>) -> R
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::process::Command;
-
+    use super::super::mirror::tests::{commit, git};
     use super::*;
-
-    fn git(folder: &Path, args: &[&str]) -> String {
-        let mut command = Command::new("git");
-        command.current_dir(folder).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]).args(args);
-        let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().expect("git starts");
-        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
-    }
-
-    fn commit(folder: &Path, files: &[&str]) -> String {
-        for path in files {
-            std::fs::create_dir_all(folder.join(path).parent().expect("a folder")).expect("it is made");
-            std::fs::write(folder.join(path), format!("{path} of {}", folder.display())).expect("it is written");
-        }
-        git(folder, &["add", "--all"]);
-        git(folder, &["commit", "--quiet", "--allow-empty", "--message", "x"]);
-        git(folder, &["rev-parse", "HEAD"])
-    }
 
     #[test]
     fn paths_and_refs_are_what_they_are_whatever_they_look_like() {
