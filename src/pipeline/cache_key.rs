@@ -27,7 +27,7 @@ impl CacheKey {
                 "prefix" => prefix = value.optional_text("cache:key:prefix")?,
                 "files" => files = Some((value, false)),
                 "files_commits" => files = Some((value, true)),
-                _ => return Err(value.error(format!("`cache:key` knows no `{key}`"))),
+                _ => return Err(value.unknown_key("cache:key", key, ["files", "files_commits", "prefix"])),
             }
         }
         let (files, by_commit) = files.ok_or_else(|| node.error("`cache:key` needs `files`"))?;

@@ -35,7 +35,7 @@ pub fn create(request: &Request<'_>) -> Result<Pipeline, ReadError> {
     let maker = Maker { known: &known, facts: &facts, globals: &variables, by_workflow: workflow.rules.is_some() };
     let definitions = expanded.jobs.iter().map(|(name, node)| {
         let definition = Definition::read(name, node).map_err(|error| error.in_job(name))?;
-        check_stage(&definition, &expanded.stages).map_err(|error| error.in_job(name))?;
+        check_stage(&definition, node, &expanded.stages).map_err(|error| error.in_job(name))?;
         Ok(definition)
     });
     let definitions: Vec<Definition> = definitions.collect::<Result<_, ReadError>>()?;
@@ -89,14 +89,17 @@ fn no_pipeline(jobs: &[Job], definitions: &[Definition]) -> ReadError {
     ReadError::at(0, what)
 }
 
-fn check_stage(definition: &Definition, stages: &[String]) -> Result<(), ReadError> {
+fn check_stage(definition: &Definition, node: &Node, stages: &[String]) -> Result<(), ReadError> {
     let stage = &definition.job.stage;
     if stages.contains(stage) || definition.trigger {
         return Ok(());
     }
     let near = did_you_mean(stage, stages.iter().map(String::as_str));
     let known = stages.join("`, `");
-    Err(definition.node.error(format!("the stage `{stage}` does not exist; the stages are `{known}`{near}")))
+    Err(node
+        .get("stage")
+        .unwrap_or(node)
+        .error(format!("the stage `{stage}` does not exist; the stages are `{known}`{near}")))
 }
 
 /// `workflow`.

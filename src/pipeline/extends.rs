@@ -1,4 +1,4 @@
-//! Resolves `extends`: every job is its parents, in order, with its own keys on top (GitLab: at most 11 levels).
+//! Resolves `extends`: every job is its parents, in order, with its own keys on top (GitLab: at most eleven levels).
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use super::merge::deep_merge;
 use super::nearest::did_you_mean;
 use super::node::{Kind, Node};
 
-/// `Gitlab::Ci::Config::Extendable::Entry::MAX_NESTING_LEVELS`.
-const MAX_LEVELS: usize = 10;
+/// "Up to eleven levels" (docs.gitlab.com/ci/yaml/#extends).
+const MAX_LEVELS: usize = 11;
 /// What one file may come to; merged parents could otherwise fill the memory.
 pub(super) const MAX_NODES: usize = 500_000;
 
@@ -20,7 +20,7 @@ pub(super) fn resolve(root: Node) -> Result<Node, ReadError> {
         Resolver { jobs: entries.into_iter().collect(), done: HashMap::new(), open: Vec::new(), nodes: 0 };
     let mut resolved = Vec::new();
     for name in names {
-        let node = resolver.job(&name)?;
+        let (node, _) = resolver.job(&name)?;
         resolved.push((name, node));
     }
     Ok(Node { file, line, tag, kind: Kind::Map(resolved) })
@@ -28,30 +28,32 @@ pub(super) fn resolve(root: Node) -> Result<Node, ReadError> {
 
 struct Resolver {
     jobs: HashMap<String, Node>,
-    done: HashMap<String, Node>,
+    /// What is resolved, and over how many levels.
+    done: HashMap<String, (Node, usize)>,
     open: Vec<String>,
     nodes: usize,
 }
 
 impl Resolver {
-    fn job(&mut self, name: &str) -> Result<Node, ReadError> {
+    fn job(&mut self, name: &str) -> Result<(Node, usize), ReadError> {
         if let Some(done) = self.done.get(name) {
             return Ok(done.clone());
         }
         let mut own = self.jobs[name].clone();
         let Some(extends) = own.take("extends") else {
-            return Ok(own);
+            return Ok((own, 0));
         };
         let wrong = |what: String| extends.error(what).in_job(name);
         if self.open.iter().any(|open| open == name) {
             let circle = [self.open.as_slice(), &[name.to_owned()]].concat().join("` → `");
             return Err(wrong(format!("`extends` goes in a circle: `{circle}`")));
         }
-        if self.open.len() >= MAX_LEVELS {
+        // However the file is ordered, nobody goes deeper than he may.
+        if self.open.len() > MAX_LEVELS {
             return Err(wrong(format!("`extends` goes through more than {MAX_LEVELS} levels")));
         }
         self.open.push(name.to_owned());
-        let mut merged: Option<Node> = None;
+        let (mut merged, mut levels): (Option<Node>, usize) = (None, 0);
         for parent in extends.one_or_more("extends").map_err(|error| error.in_job(name))? {
             let known = self.jobs.get(&parent).is_some_and(Node::is_map);
             if !known {
@@ -61,7 +63,11 @@ impl Resolver {
                     did_you_mean(&parent, names)
                 )));
             }
-            let parent = self.job(&parent)?;
+            let (parent, beneath) = self.job(&parent)?;
+            levels = levels.max(beneath + 1);
+            if levels > MAX_LEVELS {
+                return Err(wrong(format!("`extends` goes through more than {MAX_LEVELS} levels")));
+            }
             merged = Some(match merged {
                 Some(merged) => deep_merge(merged, parent),
                 None => parent,
@@ -78,8 +84,8 @@ impl Resolver {
         if self.nodes > MAX_NODES {
             return Err(wrong("the file expands to more than a pipeline can be".to_owned()));
         }
-        self.done.insert(name.to_owned(), merged.clone());
-        Ok(merged)
+        self.done.insert(name.to_owned(), (merged.clone(), levels));
+        Ok((merged, levels))
     }
 }
 

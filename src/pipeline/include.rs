@@ -117,7 +117,11 @@ fn local(entry: &Node) -> Result<String, ReadError> {
         Kind::Scalar { .. } => entry.text("include"),
         Kind::Map(entries) => match entries.iter().find(|(key, _)| ELSEWHERE.contains(&key.as_str())) {
             Some((key, value)) => Err(value.error(refused(if key == "file" { "project" } else { key }))),
-            None => entry.get("local").ok_or_else(|| entry.error("`include` needs a `local`"))?.text("include:local"),
+            None => match (entry.get("local"), entries.first()) {
+                (Some(local), _) => local.text("include:local"),
+                (None, Some((key, value))) => Err(value.unknown_key("include", key, ["local", "inputs", "rules"])),
+                (None, None) => Err(entry.error("`include` needs a `local`")),
+            },
         },
         Kind::List(_) => Err(entry.error("`include` should be a list of files")),
     }

@@ -45,4 +45,4 @@ pub use job::{
     AllowFailure, Artifacts, Cache, Environment, Image, Job, Need, Node, Pipeline, Retry, Service, Variable, When,
 };
 pub use nearest::nearest;
-pub use request::{Request, Tree};
+pub use request::{Ask, Request, Tree};

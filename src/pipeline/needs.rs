@@ -31,7 +31,12 @@ pub(super) fn needs(node: &Node) -> Result<Vec<NeedSpec>, ReadError> {
     if items.len() > MAX_NEEDS {
         return Err(node.error(format!("`needs` should have {MAX_NEEDS} jobs at most")));
     }
-    items.into_iter().map(need).filter_map(Result::transpose).collect()
+    let needs: Vec<NeedSpec> = items.into_iter().map(need).filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    let mut seen = HashSet::new();
+    match needs.iter().find(|need| need.matrix.is_none() && !seen.insert(need.job.as_str())) {
+        Some(twice) => Err(twice.node.error(format!("`needs` names `{}` twice", twice.job))),
+        None => Ok(needs),
+    }
 }
 
 fn need(node: &Node) -> Result<Option<NeedSpec>, ReadError> {
@@ -172,10 +177,8 @@ impl Names {
                     let near = did_you_mean(name, self.defined.keys().map(String::as_str));
                     return Err(place.error(format!("`dependencies` names `{name}`, which is no job{near}")));
                 }
-                Some(earlier) if *earlier >= stage && job.needs.is_none() => {
-                    return Err(
-                        place.error(format!("`dependencies` names `{name}`, which is no job of an earlier stage"))
-                    );
+                Some(own) if *own > stage => {
+                    return Err(place.error(format!("`dependencies` names `{name}`, which is in a later stage")));
                 }
                 Some(_) => {}
             }

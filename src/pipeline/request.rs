@@ -15,6 +15,9 @@ pub struct Request<'a> {
     pub tree: Tree<'a>,
 }
 
+/// A question about a path or a ref, asked only where a file depends on the answer.
+pub type Ask<'a, T> = Box<dyn Fn(&str) -> Option<T> + 'a>;
+
 /// A repository at one commit, as far as a pipeline asks about it.
 pub struct Tree<'a> {
     /// Every file: its path, and the id of its content.
@@ -23,11 +26,11 @@ pub struct Tree<'a> {
     /// `changes` holds.
     pub changed: Option<Vec<String>>,
     /// The content of a file.
-    pub read: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    pub read: Ask<'a, String>,
     /// The paths that differ from another ref's: `changes:compare_to`; `None` if there is no such ref.
-    pub changed_since: Box<dyn Fn(&str) -> Option<Vec<String>> + 'a>,
+    pub changed_since: Ask<'a, Vec<String>>,
     /// The last commit that changed a path: `cache:key:files_commits`.
-    pub last_commit: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    pub last_commit: Ask<'a, String>,
 }
 
 impl Tree<'_> {

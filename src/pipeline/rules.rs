@@ -81,7 +81,9 @@ pub(super) fn starts(node: &Node, when: Option<&str>, start_in: Option<Duration>
     Ok(Some(match (when, start_in) {
         (Some("delayed"), Some(delay)) => Starts::When(When::Delayed(delay)),
         (Some("delayed"), None) => return Err(node.error("`when: delayed` needs a `start_in`")),
-        (_, Some(_)) => return Err(node.error("`start_in` goes with `when: delayed` only")),
+        (_, Some(_)) => {
+            return Err(node.get("start_in").unwrap_or(node).error("`start_in` goes with `when: delayed` only"));
+        }
         (Some("never"), None) => Starts::Never,
         (Some("on_failure"), None) => Starts::When(When::OnFailure),
         (Some("always"), None) => Starts::When(When::Always),

@@ -68,11 +68,28 @@ fn complaint(document: &Node, error: &ValidationError<'_>) -> ReadError {
     let node = find(document, &path);
     let keyword = keyword(&path);
     let (node, what) = match error.kind() {
+        // The one choice that the schema has for a whole job.
+        _ if is_choice_of_a_job(whole) => {
+            let node = find(document, &path[..1]);
+            match (node.get("start_in"), node.get("when")) {
+                (Some(start_in), _) => (start_in, "`start_in` goes with `when: delayed` only".to_owned()),
+                (None, when) => (when.unwrap_or(node), "`when: delayed` needs a `start_in`".to_owned()),
+            }
+        }
+        // What has a colon is a map to YAML.
+        _ if keyword.ends_with("script") && first_map(node).is_some() => {
+            let what = format!("`{keyword}` should be a text or a list of texts: quote a line that has `: ` in it");
+            (first_map(node).unwrap_or(node), what)
+        }
         // A job that is no map is a misspelt keyword, or a keyword in the place of a job.
         ValidationErrorKind::Type { .. } if path.len() == 1 && !TOP_LEVEL.contains(&path[0].as_str()) => (
             node,
             format!("`{keyword}` is no keyword, and as a job it should be a map{}", did_you_mean(&path[0], TOP_LEVEL)),
         ),
+        ValidationErrorKind::AdditionalProperties { .. } if is_misspelt_keyword(node, &path) => {
+            let near = did_you_mean(&path[0], TOP_LEVEL);
+            (node, format!("`{}` is no keyword, and as a job it has no `script`{near}", path[0]))
+        }
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let unknown = unexpected.first().map(String::as_str).unwrap_or_default();
             let known = allowed(error.schema_path().as_str());
@@ -89,7 +106,11 @@ fn complaint(document: &Node, error: &ValidationError<'_>) -> ReadError {
         }
         ValidationErrorKind::Type { kind } => (node, format!("`{keyword}` should be {}", type_names(kind))),
         ValidationErrorKind::Required { property } => {
-            (node, format!("`{keyword}` needs `{}`", property.as_str().unwrap_or_default()))
+            let property = property.as_str().unwrap_or_default();
+            match misspelt(node, property) {
+                Some((key, value)) => (value, format!("`{keyword}` knows no `{key}`: did you mean `{property}`?")),
+                None => (node, format!("`{keyword}` needs `{property}`")),
+            }
         }
         ValidationErrorKind::MinItems { .. } | ValidationErrorKind::MinLength { .. } => {
             (node, format!("`{keyword}` should not be empty"))
@@ -111,6 +132,35 @@ fn complaint(document: &Node, error: &ValidationError<'_>) -> ReadError {
         Some(job) if !TOP_LEVEL.contains(&job.as_str()) => error.in_job(job),
         _ => error,
     }
+}
+
+fn is_choice_of_a_job(error: &ValidationError<'_>) -> bool {
+    segments(error.instance_path().as_str()).len() == 1
+        && matches!(error.kind(), ValidationErrorKind::OneOfNotValid { .. })
+}
+
+/// A map at the top whose name is nearly a keyword, and which is nothing like a job.
+fn is_misspelt_keyword(node: &Node, path: &[String]) -> bool {
+    let is_job = ["script", "extends", "trigger", "run"].iter().any(|key| node.get(key).is_some());
+    path.len() == 1
+        && !is_job
+        && !TOP_LEVEL.contains(&path[0].as_str())
+        && !did_you_mean(&path[0], TOP_LEVEL).is_empty()
+}
+
+fn first_map(node: &Node) -> Option<&Node> {
+    match &node.kind {
+        Kind::Map(_) => Some(node),
+        Kind::List(items) => items.iter().find_map(first_map),
+        Kind::Scalar { .. } => None,
+    }
+}
+
+/// The key of a map that was probably meant to be `property`.
+fn misspelt<'a>(node: &'a Node, property: &str) -> Option<(&'a str, &'a Node)> {
+    let Kind::Map(entries) = &node.kind else { return None };
+    let near = entries.iter().find(|(key, _)| !did_you_mean(key, [property]).is_empty())?;
+    Some((&near.0, &near.1))
 }
 
 /// Of several branches that fail, the one that goes furthest tells most.

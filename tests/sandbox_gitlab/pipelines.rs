@@ -1,6 +1,8 @@
-//! Stages, skipping and statuses of pipelines.
+//! How pipelines go on, and what their jobs are made of.
 
-use mayfly::sandbox::gitlab::PipelineError;
+use std::time::Duration;
+
+use mayfly::sandbox::gitlab::{JobHandle, PipelineError, PipelineHandle, Source, Trigger};
 use serde_json::json;
 
 use crate::support::{ONE_JOB, World, commit, git};
@@ -89,4 +91,84 @@ async fn an_erased_dependency_fails_the_job_that_needs_it() {
 
     assert_eq!(world.ask().await.status(), 204);
     assert_eq!(pipeline.job("b").unwrap().failure_reason().as_deref(), Some("missing_dependency_failure"));
+}
+
+#[tokio::test]
+async fn a_delayed_job_starts_when_the_clock_says_so() {
+    let world = World::new("a: {script: x, when: delayed, start_in: 10 minutes}\n").await;
+    let pipeline = world.run();
+    assert_eq!(pipeline.status(), "scheduled");
+    world.clock.advance(Duration::from_secs(599));
+    assert_eq!(world.ask().await.status(), 204);
+
+    world.clock.advance(Duration::from_secs(1));
+
+    pipeline.job("a").unwrap().reached("pending").await;
+    let claim = world.claim().await;
+    world.succeed(&claim).await;
+    pipeline.finished().await;
+    assert_eq!(pipeline.status(), "success");
+}
+
+#[tokio::test]
+async fn people_play_manual_jobs_once_and_a_blocked_pipeline_rests() {
+    let world = World::new("gate: {script: x, when: manual, allow_failure: false}\n").await;
+    let pipeline = world.run();
+    pipeline.rested().await;
+    assert_eq!(pipeline.status(), "manual");
+    let id = pipeline.job("gate").unwrap().id();
+    let play = || {
+        let path = format!("/api/v4/projects/{}/jobs/{id}/play", world.project);
+        world.call(reqwest::Method::POST, &path).header("PRIVATE-TOKEN", world.gitlab.private_token()).send()
+    };
+
+    assert_eq!(play().await.unwrap().status(), 201);
+
+    assert_eq!(play().await.unwrap().status(), 400);
+    let claim = world.claim().await;
+    assert_eq!(claim.value("CI_JOB_MANUAL"), Some("true"));
+    world.succeed(&claim).await;
+    assert_eq!(pipeline.status(), "success");
+}
+
+#[tokio::test]
+async fn parallel_jobs_know_their_place_and_a_hook_script_is_sent() {
+    let world = World::new("a: {script: x, parallel: 2, hooks: {pre_get_sources_script: [echo before]}}\n").await;
+    world.run();
+
+    let (first, second) = (world.claim().await, world.claim().await);
+
+    assert_eq!((first.value("CI_NODE_INDEX"), first.value("CI_NODE_TOTAL")), (Some("1"), Some("2")));
+    assert_eq!((second.value("CI_NODE_INDEX"), second.value("CI_JOB_NAME")), (Some("2"), Some("a 2/2")));
+    assert_eq!(first.body["hooks"], json!([{ "name": "pre_get_sources_script", "script": ["echo before"] }]));
+}
+
+#[tokio::test]
+async fn changes_are_what_a_push_or_a_merge_request_brought() {
+    let world = World::new("always: {script: x}\ndocs: {script: x, rules: [{changes: [docs.md]}]}\n").await;
+    let folder = world.repository.path();
+    let names = |pipeline: &PipelineHandle| pipeline.jobs().iter().map(JobHandle::name).collect::<Vec<_>>();
+    // Nobody knows what a first push brought.
+    assert_eq!(names(&world.run()), ["always", "docs"]);
+    commit(folder, &[("code.rs", "x")]);
+    assert_eq!(names(&world.run()), ["always"]);
+    commit(folder, &[("docs.md", "x")]);
+    assert_eq!(names(&world.run()), ["always", "docs"]);
+    git(folder, &["checkout", "--quiet", "-b", "topic"]);
+    commit(
+        folder,
+        &[
+            ("more.rs", "x"),
+            (
+                ".gitlab-ci.yml",
+                "all: {script: x, rules: [{if: $CI_MERGE_REQUEST_IID, changes: [more.rs]}]}\nno: {script: x, rules: [{if: $CI_MERGE_REQUEST_IID, changes: [docs.md]}]}\n",
+            ),
+        ],
+    );
+
+    let source = Source::MergeRequest { target: "main".into(), title: "More".into() };
+    let trigger = Trigger { ref_name: "topic".into(), source, ..Trigger::default() };
+    let pipeline = world.gitlab.trigger(world.project, &trigger).unwrap();
+
+    assert_eq!(names(&pipeline), ["all"]);
 }

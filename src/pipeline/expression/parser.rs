@@ -52,11 +52,11 @@ impl Expression {
             Expression::Not(inner) => Value::Truth(!inner.value(variable).holds()),
             // As in Ruby, these give one of their sides.
             Expression::And(left, right) => match left.value(variable) {
-                left if !left.holds() => left,
+                left if !left.is_true() => left,
                 _ => right.value(variable),
             },
             Expression::Or(left, right) => match left.value(variable) {
-                left if left.holds() => left,
+                left if left.is_true() => left,
                 _ => right.value(variable),
             },
         }
@@ -179,9 +179,18 @@ mod tests {
             ("$UNKNOWN !~ /x/", true),
             ("$BRANCH =~ $PATTERN", true),
             ("$BRANCH =~ $ONE", false),
+            ("$BRANCH =~ $UNKNOWN", false),
             ("$ONE == '1' && $BRANCH == 'main'", false),
             ("$ONE == '2' || $BRANCH =~ /login$/", true),
             ("$ONE == '2' && $ONE == '1' || $ONE", true),
+            ("$EMPTY && $ONE", true),
+            ("$EMPTY || $ONE", false),
+            ("$UNKNOWN || $ONE", true),
+            ("$UNKNOWN =~ /^$/", true),
+            ("'23' =~ '1234'", true),
+            ("'1234' =~ '23'", false),
+            ("'a\nb' =~ /^b$/", false),
+            ("'a\nb' =~ /^b$/m", true),
             ("$ONE && ($EMPTY || $UNKNOWN)", false),
             ("($ONE)", true),
             ("\"text\"", true),

@@ -24,6 +24,11 @@ impl Value {
         }
     }
 
+    /// Ruby's truth.
+    pub fn is_true(&self) -> bool {
+        !matches!(self, Value::Null | Value::Truth(false))
+    }
+
     pub fn equals(&self, other: &Value) -> bool {
         match (self, other) {
             (Value::Null, Value::Null) => true,
@@ -34,15 +39,20 @@ impl Value {
         }
     }
 
-    /// `=~`: a text on the right that is written as `/…/` is a pattern, any other matches nothing.
+    /// `=~`: what is missing on the left is an empty text. A text on the right that is written as `/…/` is a pattern; in
+    /// any other GitLab looks for the left one, the wrong way round (docs.gitlab.com/ci/jobs/job_rules).
     pub fn matches(&self, pattern: &Value) -> bool {
-        let Value::Text(text) = self else { return false };
+        let text = match self {
+            Value::Text(text) => text.as_str(),
+            Value::Null => "",
+            Value::Pattern(_) | Value::Truth(_) => return false,
+        };
         match pattern {
             Value::Pattern(pattern) => pattern.is_match(text),
-            Value::Text(written) => {
-                let whole = pattern_length(written).is_some_and(|length| length == written.len());
-                whole && regex(written).is_ok_and(|pattern| pattern.is_match(text))
+            Value::Text(written) if pattern_length(written).is_some_and(|length| length == written.len()) => {
+                regex(written).is_ok_and(|pattern| pattern.is_match(text))
             }
+            Value::Text(written) => written.contains(text),
             Value::Null | Value::Truth(_) => false,
         }
     }
@@ -55,7 +65,7 @@ pub(in crate::pipeline) fn regex(written: &str) -> Result<Regex, String> {
     RegexBuilder::new(&pattern.replace("\\/", "/"))
         .case_insensitive(flags.contains('i'))
         .dot_matches_new_line(flags.contains('s'))
-        .multi_line(true)
+        .multi_line(flags.contains('m'))
         .swap_greed(flags.contains('U'))
         .size_limit(1 << 20)
         .build()

@@ -38,7 +38,7 @@ fn mistakes_are_refused_with_a_sentence() {
         ("t:\n  image: a\n", "job `t`, line 1: the job has no `script`"),
         ("", "the file is empty"),
         ("t:\n  script:\n    - echo: hi\n", "`script`"),
-        ("t: {script: x, dependencies: [u]}\nu: {script: x}", "no job of an earlier stage"),
+        ("t: {script: x, dependencies: [u]}\nu: {script: x, stage: deploy}", "which is in a later stage"),
         ("t: {script: x}\nt: {script: y}", "twice"),
         ("t: {script: x, rules: [{when: on_success}], only: [main]}", "keep one"),
         ("t: {script: x, rules: [{if: '$A = 1'}]}", "`=` is no part of an expression"),
