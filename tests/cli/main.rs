@@ -2,6 +2,7 @@
 
 mod cancel;
 mod event;
+mod pipelines;
 mod preview;
 mod run;
 mod support;

@@ -25,7 +25,7 @@ use super::report::{JobReport, RunReport};
 use super::{artifacts, json, list, select, summary};
 
 /// Fewer jobs at once would let a job wait for one beside it that waits itself.
-const LEAST_AT_ONCE: u32 = 2;
+const LEAST_AT_ONCE: u32 = 4;
 
 impl Run {
     /// Runs the command.

@@ -27,7 +27,7 @@ pub(in crate::cli) struct Run {
     /// Show all lines of the jobs' logs, not only the scripts' own
     #[arg(long)]
     pub(super) full_log: bool,
-    /// Jobs that run at once; as many as there are processors, and 2 at least, without it
+    /// Jobs that run at once; as many as there are processors, and 4 at least, without it
     #[arg(long = "jobs", short = 'j', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) at_once: Option<u32>,
     /// Put artifacts below DIR, a directory a job
