@@ -100,7 +100,11 @@ fn verdict(report: &RunReport) -> (Tone, String) {
     let time = clock(Duration::from_secs_f64(report.seconds));
     let ran = report.jobs.iter().filter(|job| job.seconds.is_some()).count();
     let price = report.dollars().map(|sum| format!(", {} on Fargate*", dollars(sum))).unwrap_or_default();
-    (tone, format!("{word}: {} in {time}{price}", many(ran, "job")))
+    let jobs = match report.jobs.iter().filter(|job| job.is_failure()).count() {
+        0 => many(ran, "job"),
+        failed => format!("{failed} of {}", many(ran, "job")),
+    };
+    (tone, format!("{word}: {jobs} in {time}{price}"))
 }
 
 fn shown(path: &Path) -> String {
@@ -122,6 +126,7 @@ mod tests {
             name: (*name).into(),
             status: (*status).into(),
             may_fail: *may_fail,
+            seconds: (*status != "manual").then_some(1.0),
             ..JobReport::default()
         };
         RunReport {
@@ -145,13 +150,13 @@ mod tests {
                 "success",
                 &[("a", "success", false), ("b", "failed", true)][..],
                 true,
-                "passed with warnings: 0 jobs in 1:01",
+                "passed with warnings: 2 jobs in 1:01",
             ),
-            ("success", &[("a", "success", false)], true, "passed: 0 jobs in 1:01"),
-            ("failed", &[("a", "failed", false)], false, "failed: 0 jobs in 1:01"),
-            ("canceled", &[("a", "canceled", false)], false, "canceled: 0 jobs in 1:01"),
+            ("success", &[("a", "success", false)], true, "passed: 1 job in 1:01"),
+            ("failed", &[("a", "failed", false)], false, "failed: 1 of 1 job in 1:01"),
+            ("canceled", &[("a", "canceled", false)], false, "canceled: 1 job in 1:01"),
             ("manual", &[("a", "manual", false)], true, "passed so far; it waits for a manual job: 0 jobs in 1:01"),
-            ("manual", &[("a", "failed", false), ("b", "manual", false)], false, "failed: 0 jobs in 1:01"),
+            ("manual", &[("a", "failed", false), ("b", "manual", false)], false, "failed: 1 of 1 job in 1:01"),
         ] {
             let report = report(status, jobs);
             assert_eq!((report.passed(), verdict(&report).1.as_str()), (passed, words), "{status}");
