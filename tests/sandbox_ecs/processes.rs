@@ -89,6 +89,11 @@ async fn a_container_gets_what_fargate_gives_and_nothing_of_ours() {
     let known = [
         "AWS_DEFAULT_REGION AWS_EXECUTION_ENV AWS_REGION BOTH ECS_CONTAINER_METADATA_URI ECS_CONTAINER_METADATA_URI_V4",
         "FROM_FILE HOME HOSTNAME LANG LAUNCH_KEY MAYFLY_AGENT_DIR MAYFLY_BUILDS_DIR OVER PATH TRICK PWD SHLVL OLDPWD _",
+        // What an image would have, and here the machine has.
+        "LC_ALL TZ JAVA_HOME GOROOT SDKMAN_DIR RUSTUP_HOME CARGO_HOME PYENV_ROOT NVM_DIR GOPROXY GOFLAGS",
+        "SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO PIP_CERT",
+        "PIP_FIND_LINKS PIP_INDEX_URL npm_config_registry",
+        "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy",
     ];
     let known = known.join(" ");
     let others: Vec<_> = env.iter().filter(|(name, _)| !known.split(' ').any(|known| known == name)).collect();

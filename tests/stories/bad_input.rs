@@ -97,7 +97,8 @@ async fn a_repository_that_cannot_be_cloned_fails_the_job_and_says_where_it_look
 async fn a_cache_key_never_leaves_its_project() {
     let pipeline = "
 build:
-  cache: {key: '../../../../secrets/../x', paths: [out/]}
+  variables: {WHERE: '../../../../secrets/../x'}
+  cache: {key: $WHERE, paths: [out/]}
   script: [mkdir out, echo 1 > out/file]
 ";
     let story = Story::start(pipeline).await;

@@ -31,7 +31,7 @@ fn idle() -> Settings {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_starts_a_task_of_the_size_that_the_tags_ask_for() {
-    let story = Story::start_with(idle(), "build:\n  tags: [mayfly, cpu-4, mem-8g]\n  script: [true]\n").await;
+    let story = Story::start_with(idle(), "build:\n  tags: [mayfly, cpu-4, mem-8g]\n  script: ['true']\n").await;
 
     let job = story.run().jobs().remove(0);
     in_time(job.reached("running")).await;
@@ -71,16 +71,16 @@ async fn a_task_that_dies_before_the_job_began_is_started_three_times_and_then_s
 async fn a_job_that_cannot_be_sized_fails_with_a_sentence() {
     for (pipeline, said) in [
         (
-            "build:\n  variables: {MAYFLY_CPU: many}\n  script: [true]\n",
+            "build:\n  variables: {MAYFLY_CPU: many}\n  script: ['true']\n",
             "variable `MAYFLY_CPU`: `many` is no quantity of vCPUs",
         ),
-        ("build:\n  tags: [cpu-2, cpu-4]\n  script: [true]\n", "the tags `cpu-2` and `cpu-4` contradict each other"),
-        ("build:\n  tags: [cpu-32]\n  script: [true]\n", "this runner gives at most 16 vCPU"),
+        ("build:\n  tags: [cpu-2, cpu-4]\n  script: ['true']\n", "the tags `cpu-2` and `cpu-4` contradict each other"),
+        ("build:\n  tags: [cpu-32]\n  script: ['true']\n", "this runner gives at most 16 vCPU"),
         (
-            "build:\n  services: ['docker:dind']\n  script: [true]\n",
+            "build:\n  services: ['docker:dind']\n  script: ['true']\n",
             "needs a privileged machine, which Fargate has not",
         ),
-        ("build:\n  image: {name: a, pull_policy: never}\n  script: [true]\n", "`pull_policy: never` cannot be kept"),
+        ("build:\n  image: {name: a, pull_policy: never}\n  script: ['true']\n", "`pull_policy: never` cannot be kept"),
     ] {
         let story = Story::start_with(idle(), pipeline).await;
         let job = story.run_job().await;
