@@ -107,10 +107,13 @@ async fn a_thousand_hooks_with_one_job_waiting_cause_ten_claims_at_most() {
     let kinds: std::collections::BTreeSet<_> = hooks.iter().map(|hook| hook.event.clone()).collect();
     assert_eq!(kinds.len(), 2, "Job Hooks and Pipeline Hooks");
     assert_eq!(job.status(), "pending");
+    let began = story.sandbox.clock.now();
     for i in 0..1000 {
         story.sandbox.gitlab.redeliver(i % hooks.len()).expect("a delivery");
     }
     in_time(story.sandbox.gitlab.hooks_delivered()).await;
+    // A look serves the knocks of 3 s: a machine that is slow to deliver so many hooks has more such times.
+    let longer = story.sandbox.clock.now().duration_since(began).as_secs() / 3;
     in_time(job.reached("running")).await;
     // The last look of a chain comes 14 s after its knock.
     for _ in 0..30 {
@@ -119,7 +122,8 @@ async fn a_thousand_hooks_with_one_job_waiting_cause_ten_claims_at_most() {
     }
     let claims = story.sandbox.gitlab.claim_requests();
     println!("1,000 hooks, one job: {claims} claim requests");
-    assert!((1..=10).contains(&claims), "{claims} claim requests");
+    let most = 10 + usize::try_from(longer).expect("the clock goes on");
+    assert!((1..=most).contains(&claims), "{claims} claim requests");
     story.sandbox.shutdown().await;
 }
 
