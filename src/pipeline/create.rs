@@ -53,6 +53,15 @@ pub fn create(request: &Request<'_>) -> Result<Pipeline, ReadError> {
         names.define(name, stage);
         for instance in Parallel::instances(definition.parallel.as_ref(), name) {
             names.define(&instance.name, stage);
+            match names.maker_of(&instance.name) {
+                None => {}
+                // The same combination twice is one job.
+                Some(maker) if maker == name => continue,
+                Some(maker) => {
+                    let what = format!("`{name}` and `{maker}` both make a job called `{}`", instance.name);
+                    return Err(definition.node.error(what).in_job(name));
+                }
+            }
             if let Some(one) = maker.job(definition, &instance).map_err(|error| error.in_job(name))? {
                 names.create(name, &one.job.name);
                 text += one.text();

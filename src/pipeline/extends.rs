@@ -65,8 +65,12 @@ impl Resolver {
             }
             let (parent, beneath) = self.job(&parent)?;
             levels = levels.max(beneath + 1);
+            self.nodes += parent.size();
             if levels > MAX_LEVELS {
                 return Err(wrong(format!("`extends` goes through more than {MAX_LEVELS} levels")));
+            }
+            if self.nodes > MAX_NODES {
+                return Err(wrong("the file expands to more than a pipeline can be".to_owned()));
             }
             merged = Some(match merged {
                 Some(merged) => deep_merge(merged, parent),
@@ -80,10 +84,6 @@ impl Resolver {
             None => own,
         };
         merged.line = line;
-        self.nodes += merged.size();
-        if self.nodes > MAX_NODES {
-            return Err(wrong("the file expands to more than a pipeline can be".to_owned()));
-        }
         self.done.insert(name.to_owned(), (merged.clone(), levels));
         Ok((merged, levels))
     }

@@ -4,7 +4,7 @@ use super::error::ReadError;
 use super::inputs::Inputs;
 use super::node::Node;
 use super::scope::Scope;
-use super::yaml::compose;
+use super::yaml::{MAX_DEPTH, compose};
 
 /// The pipeline document of `text`; `place` is blamed for inputs that are not given.
 pub(super) fn load(
@@ -30,6 +30,9 @@ pub(super) fn load(
             None => first,
         },
     };
+    if document.depth() > MAX_DEPTH {
+        return Err(document.error("with its inputs the file is nested deeper than a pipeline can be"));
+    }
     if document.is_null() {
         return Err(nowhere("the file is empty"));
     }

@@ -43,7 +43,7 @@ impl Includes<'_> {
     }
 
     fn entry(&mut self, entry: &Node) -> Result<Vec<Node>, ReadError> {
-        let (local, mut inputs) = (local(entry)?, Vec::new());
+        let mut inputs = Vec::new();
         if let Kind::Map(entries) = &entry.kind {
             for (key, value) in entries {
                 match key.as_str() {
@@ -51,13 +51,14 @@ impl Includes<'_> {
                     "inputs" => inputs = value.entries("include:inputs")?.to_vec(),
                     "rules" if !self.wanted(value)? => return Ok(Vec::new()),
                     "rules" => {}
+                    _ if ELSEWHERE.contains(&key.as_str()) || ["ref", "integrity"].contains(&key.as_str()) => {}
                     _ => {
                         return Err(value.unknown_key("include", key, ["local", "inputs", "rules"]));
                     }
                 }
             }
         }
-        let path = self.scope.expand(&local);
+        let path = self.scope.expand(&local(entry)?);
         let paths = self.paths(entry, path.trim_start_matches('/'))?;
         paths.into_iter().map(|path| self.file(&path, &inputs, entry)).collect()
     }

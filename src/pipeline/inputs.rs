@@ -1,11 +1,12 @@
 //! Owns `spec:inputs` and the interpolation of `$[[ inputs.x ]]`, also with functions.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 
 use super::error::ReadError;
 use super::extends::MAX_NODES;
 use super::nearest::did_you_mean;
-use super::node::{Kind, Node, as_boolean};
+use super::node::{Kind, Node};
 use super::scope::Scope;
 
 /// A block such as `$[[ inputs.x | truncate(0, 8) ]]`.
@@ -63,12 +64,13 @@ impl Inputs {
             }
             Kind::Map(entries) => {
                 let mut replaced: Vec<(String, Node)> = Vec::with_capacity(entries.len());
+                let mut seen = HashSet::new();
                 for (key, value) in entries {
                     let key = match self.text(key, value, scope)? {
                         Some(node) => node.text("the key of a map")?,
                         None => key.clone(),
                     };
-                    if replaced.iter().any(|(known, _)| *known == key) {
+                    if !seen.insert(key.clone()) {
                         return Err(value.error(format!("with its inputs the key `{key}` is there twice")));
                     }
                     replaced.push((key, self.interpolate(value, scope)?));
@@ -162,6 +164,7 @@ fn input(name: &str, specification: &Node, given: Option<&Node>, place: &Node) -
         None => return Err(wrong(place, "has no default and is not given")),
     };
     let kind = option("type").map(|kind| kind.text("type")).transpose()?.unwrap_or_else(|| "string".to_owned());
+    let value = &typed(value, &kind);
     let fits = match kind.as_str() {
         "string" => matches!(value.kind, Kind::Scalar { .. }),
         "number" => matches!(value.json(), serde_json::Value::Number(_)),
@@ -231,10 +234,19 @@ fn posix_escape(text: &str) -> String {
     escaped
 }
 
-/// A value that somebody gave on a command line: true, false and numbers have these types.
-pub(super) fn given(place: &Node, text: &str) -> Node {
-    let plain = as_boolean(text).is_some() || text.parse::<f64>().is_ok();
-    place.with(Kind::Scalar { text: text.to_owned(), plain })
+/// A value that somebody gave on a command line: what it is says the type of its input.
+pub(super) fn given(nowhere: &Node, text: &str) -> Node {
+    nowhere.with_text(text)
+}
+
+/// A text from the command line, which has no line, as the type of its input wants it.
+fn typed(value: &Node, kind: &str) -> Node {
+    match &value.kind {
+        Kind::Scalar { text, plain: false } if value.line == 0 && ["number", "boolean"].contains(&kind) => {
+            value.with(Kind::Scalar { text: text.clone(), plain: true })
+        }
+        _ => value.clone(),
+    }
 }
 
 #[cfg(test)]

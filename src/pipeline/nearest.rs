@@ -10,9 +10,16 @@ pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
 
 /// The known word nearest to `word`, if one is near enough to be meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).clamp(1, 3);
+    let length = word.chars().count();
+    let most = (length / 3).clamp(1, 3);
     let distance = |known: &str| strsim::osa_distance(&word.to_lowercase(), &known.to_lowercase());
-    let near = known.into_iter().map(|known| (distance(known), known)).filter(|(distance, _)| *distance <= most);
+    // Whoever differs in length by more is no near word, and nobody means a word that fills a page.
+    let likely = |known: &&str| length <= 255 && known.chars().count().abs_diff(length) <= most;
+    let near = known
+        .into_iter()
+        .filter(likely)
+        .map(|known| (distance(known), known))
+        .filter(|(distance, _)| *distance <= most);
     near.min().map(|(_, known)| known)
 }
 

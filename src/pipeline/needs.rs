@@ -73,15 +73,15 @@ pub(super) struct Names {
     defined: HashMap<String, usize>,
     /// The names in this pipeline, by the name in the file.
     instances: HashMap<String, Vec<String>>,
-    /// The names in this pipeline.
-    present: HashSet<String>,
+    /// The names in this pipeline, and the jobs of the file that made them.
+    present: HashMap<String, String>,
     /// Trigger jobs, which are left out.
     triggers: HashSet<String>,
 }
 
 impl Names {
     pub fn new() -> Self {
-        Names { defined: HashMap::new(), instances: HashMap::new(), present: HashSet::new(), triggers: HashSet::new() }
+        Names { defined: HashMap::new(), instances: HashMap::new(), present: HashMap::new(), triggers: HashSet::new() }
     }
 
     /// A job of the file, in the stage at `stage`.
@@ -97,7 +97,12 @@ impl Names {
     /// A job of the pipeline, made of the job `of` of the file.
     pub fn create(&mut self, of: &str, name: &str) {
         self.instances.entry(of.to_owned()).or_default().push(name.to_owned());
-        self.present.insert(name.to_owned());
+        self.present.insert(name.to_owned(), of.to_owned());
+    }
+
+    /// The job of the file that made the job `name` of the pipeline.
+    pub fn maker_of(&self, name: &str) -> Option<&str> {
+        self.present.get(name).map(String::as_str)
     }
 
     /// The jobs that `specs` name, for a job in the stage at `stage` with the variables of its matrix.
@@ -109,6 +114,11 @@ impl Names {
                 match needs.iter_mut().find(|need| need.job == job) {
                     Some(need) => need.artifacts |= spec.artifacts,
                     None => needs.push(Need { job, artifacts: spec.artifacts }),
+                }
+                if needs.len() > MAX_NEEDS {
+                    let what =
+                        format!("`needs` should come to {MAX_NEEDS} jobs at most, parallel ones counted one by one");
+                    return Err(spec.node.error(what));
                 }
             }
         }
@@ -137,7 +147,7 @@ impl Names {
         let Some(wanted) = &spec.matrix else {
             let names = match self.instances.get(name) {
                 Some(names) => names.clone(),
-                None => self.present.get(name).cloned().into_iter().collect(),
+                None => self.present.get_key_value(name).map(|(name, _)| name.clone()).into_iter().collect(),
             };
             return if names.is_empty() && !spec.optional { Err(absent(name)) } else { Ok(names) };
         };
@@ -145,7 +155,7 @@ impl Names {
         let mut names = Vec::new();
         for combination in combinations(&filled, "needs:parallel:matrix")? {
             let name = instance_name(name, &combination);
-            match self.present.contains(&name) {
+            match self.present.contains_key(&name) {
                 true => names.push(name),
                 false if spec.optional => {}
                 false if self.defined.contains_key(&name) => return Err(absent(&name)),
@@ -184,7 +194,9 @@ impl Names {
             }
             // Absent jobs are no error to `needs` either, if they are optional.
             let needed = |needs: &Vec<Need>| {
-                instances.iter().all(|name| needs.iter().any(|need| need.job == *name) || !self.present.contains(name))
+                instances
+                    .iter()
+                    .all(|name| needs.iter().any(|need| need.job == *name) || !self.present.contains_key(name))
             };
             if !job.needs.as_ref().is_none_or(needed) {
                 return Err(place.error(format!("`dependencies` names `{name}`, which should be in `needs`, too")));

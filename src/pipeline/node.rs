@@ -6,7 +6,7 @@ use super::error::ReadError;
 use super::nearest::did_you_mean;
 
 /// So many bytes of text weigh as much as a node: what bounds nodes bounds the memory.
-const TEXT_OF_A_NODE: usize = 256;
+pub(super) const TEXT_OF_A_NODE: usize = 256;
 
 /// A value of the file with the line of its key.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl Node {
         1 + match &self.kind {
             Kind::Scalar { text, .. } => text.len() / TEXT_OF_A_NODE,
             Kind::List(items) => items.iter().map(Node::size).sum(),
-            Kind::Map(entries) => entries.iter().map(|(_, value)| value.size()).sum(),
+            Kind::Map(entries) => entries.iter().map(|(key, value)| key.len() / TEXT_OF_A_NODE + value.size()).sum(),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::error::ReadError;
 use super::extends::MAX_NODES;
 use super::nearest::did_you_mean;
-use super::node::{Kind, Node};
+use super::node::{Kind, Node, TEXT_OF_A_NODE};
 
 /// `Gitlab::Ci::Config::Yaml::Tags::Resolver`'s bound.
 const MAX_LEVELS: usize = 10;
@@ -24,7 +24,11 @@ impl Resolver<'_> {
         if node.tag.as_deref() == Some("!reference") {
             return self.reference(node, level);
         }
-        self.nodes += if matches!(node.kind, Kind::Scalar { .. }) { node.size() } else { 1 };
+        self.nodes += match &node.kind {
+            Kind::Scalar { .. } => node.size(),
+            Kind::List(_) => 1,
+            Kind::Map(entries) => 1 + entries.iter().map(|(key, _)| key.len() / TEXT_OF_A_NODE).sum::<usize>(),
+        };
         if self.nodes > MAX_NODES {
             return Err(node.error("the references expand to more than a pipeline can be"));
         }

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use super::job::Variable;
 
+/// What is longer is no path, name or pattern; the rest stays as it is.
+const LONGEST: usize = 64 * 1024;
+
 /// What is known of one job, or of the pipeline: settings win over the file's words, those over what is predefined.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
@@ -44,7 +47,7 @@ impl Scope<'_> {
         }
         let mut expanded = String::new();
         let mut rest = text;
-        while let Some(at) = rest.find('$') {
+        while let Some(at) = rest.find('$').filter(|_| expanded.len() < LONGEST) {
             expanded.push_str(&rest[..at]);
             let after = &rest[at + 1..];
             let inner = after.strip_prefix('{').unwrap_or(after);

@@ -10,7 +10,7 @@ use super::node::{Kind, Node};
 
 /// GitLab reads 2 MB at most (`max_yaml_size_bytes`); nobody writes half of it.
 const MAX_BYTES: usize = 1024 * 1024;
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 /// What all aliases together may copy: a handful of nested anchors would otherwise fill the memory.
 const MAX_ALIASED: usize = 20_000;
 
@@ -123,25 +123,29 @@ fn close(open: Open, file: Option<&Arc<str>>) -> Result<Node, ReadError> {
         return Ok(node(Kind::List(children)));
     }
     let mut entries: Vec<(String, Node)> = Vec::new();
-    let mut seen = HashSet::new();
-    let mut merged: Vec<(String, Node)> = Vec::new();
+    let (mut own, mut places) = (HashSet::new(), HashMap::new());
     let mut children = children.into_iter();
     while let (Some(key), Some(value)) = (children.next(), children.next()) {
         let Kind::Scalar { text, plain } = key.kind else {
             return Err(ReadError::at(key.line, "a key must be a string"));
         };
+        let mut found = Vec::new();
         if plain && text == "<<" {
-            merge(value, &mut merged)?;
-        } else if !seen.insert(text.clone()) {
+            merge(value, &mut found)?;
+        } else if !own.insert(text.clone()) {
             return Err(ReadError::at(key.line, format!("the key `{text}` is there twice")));
         } else {
-            entries.push((text, Node { line: key.line.max(1), ..value }));
+            found.push((text, Node { line: key.line.max(1), ..value }));
         }
-    }
-    // The mapping's own keys win over merged ones, and earlier merges over later ones.
-    for (key, value) in merged {
-        if seen.insert(key.clone()) {
-            entries.push((key, value));
+        // As Psych does it: whatever comes later wins, be it a merge or a key.
+        for (key, value) in found {
+            match places.get(&key) {
+                Some(place) => entries[*place] = (key, value),
+                None => {
+                    places.insert(key.clone(), entries.len());
+                    entries.push((key, value));
+                }
+            }
         }
     }
     Ok(node(Kind::Map(entries)))
@@ -152,7 +156,8 @@ fn merge(value: Node, into: &mut Vec<(String, Node)>) -> Result<(), ReadError> {
     match value.kind {
         Kind::Map(entries) => into.extend(entries),
         Kind::List(items) => {
-            for item in items {
+            // Of several the first wins.
+            for item in items.into_iter().rev() {
                 merge(item, into)?;
             }
         }

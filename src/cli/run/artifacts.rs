@@ -21,7 +21,9 @@ pub(super) fn keep(job: &JobHandle, directory: &Path) -> anyhow::Result<Option<P
         return Ok(None);
     }
     fs::create_dir_all(directory).with_context(|| format!("making `{}`", directory.display()))?;
-    for artifact in &artifacts {
+    // Reports first: what an archive plants beside them, a link say, must not lead a report astray.
+    let (archives, reports): (Vec<_>, Vec<_>) = artifacts.iter().partition(|artifact| artifact.kind == "archive");
+    for artifact in reports.into_iter().chain(archives) {
         put(artifact, directory).with_context(|| format!("unpacking `{}` of job `{}`", artifact.kind, job.name()))?;
     }
     Ok(Some(directory.to_owned()))

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -50,12 +50,7 @@ impl Place {
         let (artifacts, logs, cache) = (base.join("artifacts"), base.join("logs"), base.join("cache"));
         let old_cache = (!keep_cache).then_some(&cache);
         for old in [&artifacts, &logs].into_iter().chain(old_cache) {
-            match fs::remove_dir_all(old) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("removing `{}`", old.display()));
-                }
-                _ => {}
-            }
+            remove(old).with_context(|| format!("removing `{}`", old.display()))?;
         }
         let artifacts = match elsewhere {
             Some(elsewhere) => std::path::absolute(elsewhere)?,
@@ -65,6 +60,28 @@ impl Place {
             fs::create_dir_all(new).with_context(|| format!("making `{}`", new.display()))?;
         }
         Ok(Place { cache, artifacts, logs, builds: builds(top), _lock: lock })
+    }
+}
+
+/// Removes a tree, also one with directories that nobody may write: artifacts keep their modes.
+fn remove(tree: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(tree) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let mut ahead = vec![tree.to_owned()];
+            while let Some(directory) = ahead.pop() {
+                fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+                for entry in fs::read_dir(&directory)? {
+                    let entry = entry?;
+                    // Not of what a link points to.
+                    if entry.file_type()?.is_dir() {
+                        ahead.push(entry.path());
+                    }
+                }
+            }
+            fs::remove_dir_all(tree)
+        }
+        result => result,
     }
 }
 

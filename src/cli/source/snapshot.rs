@@ -106,7 +106,7 @@ fn of_repository(
         Some(head) if git.text(&["rev-parse", &format!("{head}^{{tree}}")])? == tree => head.clone(),
         head => {
             let message = match head {
-                Some(head) => git.text(&["log", "-1", "--format=%B", head])?,
+                Some(head) => git.text(&["log", "-1", "--no-show-signature", "--format=%B", head])?,
                 None => "The working tree".to_owned(),
             };
             commit(&git, &tree, head.as_deref(), &message)?
@@ -175,7 +175,7 @@ fn finished(
     notes: Vec<String>,
 ) -> anyhow::Result<Snapshot> {
     let Named { ref_name, default_branch, commit } = named;
-    let title = Git::new(bare.path()).text(&["log", "-1", "--format=%s", &commit])?;
+    let title = Git::new(bare.path()).text(&["log", "-1", "--no-show-signature", "--format=%s", &commit])?;
     let project_path = path.unwrap_or_else(|| format!("local/{}", slug(&top)));
     Ok(Snapshot { directory: bare, top, ref_name, default_branch, project_path, commit, title, notes })
 }

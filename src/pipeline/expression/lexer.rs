@@ -1,5 +1,8 @@
 //! Takes an expression apart into tokens (`Gitlab::Ci::Pipeline::Expression::Lexer`).
 
+/// GitLab's bound (`Lexer::MAX_TOKENS`): an expression is held against variables by recursion.
+const MAX_TOKENS: usize = 100;
+
 /// One word of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Token {
@@ -23,6 +26,9 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
+        if tokens.len() == MAX_TOKENS {
+            return Err(format!("it has more than {MAX_TOKENS} parts"));
+        }
         let (token, length) = token(rest)?;
         tokens.push(token);
         rest = rest[length..].trim_start();

@@ -218,5 +218,6 @@ mod tests {
             assert!(error.contains(said), "{text}: {error}");
         }
         assert!(Expression::read(&"(".repeat(10_000)).is_err());
+        assert!(Expression::read(&"$ONE&&".repeat(200_000)).expect_err("too long").contains("more than 100 parts"));
     }
 }

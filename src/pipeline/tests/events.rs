@@ -121,11 +121,17 @@ fn mistakes_in_included_files_name_the_file() {
 
 #[test]
 fn inputs_of_the_configuration_are_given_from_outside() {
-    let text = "spec: {inputs: {count: {type: number}, on: {type: boolean, default: false}}}\n---\n\
-        a:\n  script: x\n  parallel: $[[ inputs.count ]]\n  interruptible: $[[ inputs.on ]]\n";
+    let text = "spec: {inputs: {count: {type: number}, on: {type: boolean, default: false}, version: {default: '1'}}}\n---\n\
+        a:\n  script: x\n  parallel: $[[ inputs.count ]]\n  interruptible: $[[ inputs.on ]]\n  image: a:$[[ inputs.version ]]\n";
     let files = [(".gitlab-ci.yml", text)];
     let mut request = request(&files);
     request.inputs.push(("count".to_owned(), "2".to_owned()));
+    request.inputs.push(("version".to_owned(), "3.10".to_owned()));
+    request.inputs.push(("on".to_owned(), "true".to_owned()));
 
-    assert_eq!(names(&create(&request).expect("it reads")), ["a 1/2", "a 2/2"]);
+    let pipeline = create(&request).expect("it reads");
+
+    assert_eq!(names(&pipeline), ["a 1/2", "a 2/2"]);
+    let job = &pipeline.jobs[0];
+    assert_eq!((job.interruptible, job.image.as_ref().map(|i| i.name.as_str())), (true, Some("a:3.10")));
 }

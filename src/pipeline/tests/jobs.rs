@@ -151,6 +151,23 @@ fn needs_and_dependencies_find_their_jobs() {
 }
 
 #[test]
+fn a_combination_that_is_there_twice_is_one_job() {
+    let pipeline = pipeline("t: {script: x, parallel: {matrix: [{V: [1, 2]}, {V: [2, 3]}]}}\n");
+
+    assert_eq!(names(&pipeline), ["t: [1]", "t: [2]", "t: [3]"]);
+}
+
+#[test]
+fn a_merge_wins_over_what_stands_before_it() {
+    let pipeline = pipeline(
+        ".x: &x {image: a, script: [x]}\n.y: &y {image: y}\none: {image: b, <<: *x}\ntwo: {<<: [*y, *x], image: b}\n",
+    );
+
+    let image = |name: &str| named(&pipeline, name).image.as_ref().map(|image| image.name.clone());
+    assert_eq!((image("one").as_deref(), image("two").as_deref()), (Some("a"), Some("b")));
+}
+
+#[test]
 fn a_manual_job_may_fail_unless_it_or_a_rule_says_otherwise() {
     let pipeline = pipeline(
         "a: {script: x, when: manual}\nb: {script: x, when: manual, allow_failure: false}\n\

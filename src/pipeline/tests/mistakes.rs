@@ -53,6 +53,8 @@ fn mistakes_are_refused_with_a_sentence() {
         ("a: {script: x, parallel: 201}", "200"),
         ("a: {script: x, retry: 3}", "2"),
         ("a: {run: [{name: x, script: y}]}", "`run` cannot be done here"),
+        ("t 1/2: {script: x}\nt: {script: x, parallel: 2}", "both make a job called `t 1/2`"),
+        ("a: {script: x, parallel: 60}\nb: {script: x, needs: [a]}", "50 jobs at most"),
         (".a: {script: x}", "no visible job"),
         ("include: {remote: 'https://x/y.yml'}\na: {script: x}", "`include:remote` brings a file from elsewhere"),
         ("include: 'https://x/y.yml'\na: {script: x}", "`include:remote`"),

@@ -81,8 +81,9 @@ impl Mirror {
     }
 
     pub fn default_branch(&self) -> Option<String> {
-        let head = self.git(&["symbolic-ref", "--short", "HEAD"]).ok()?;
-        Some(head)
+        // Not `--short`, which says `heads/main` where there is a tag `main`.
+        let head = self.git(&["symbolic-ref", "HEAD"]).ok()?;
+        head.strip_prefix("refs/heads/").map(str::to_owned)
     }
 
     /// The commit that the branch, or else the tag, `name` points to.
