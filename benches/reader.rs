@@ -76,7 +76,7 @@ fn reader(criterion: &mut Criterion) {
     let text = file(5_000);
     let jobs = create(&request(&text)).expect("it reads").jobs.len();
     assert!(jobs > 400, "{jobs} jobs");
-    let mut group = criterion.benchmark_group("5000 lines");
+    let mut group = criterion.benchmark_group(format!("5000 lines, {jobs} jobs"));
     group.bench_function("YAML alone", |bencher| {
         bencher.iter(|| Parser::new_from_str(black_box(&text)).filter(Result::is_ok).count());
     });
