@@ -1,0 +1,1 @@
+//! Artifacts: what is uploaded, how, and what comes down again.

@@ -1,0 +1,1 @@
+//! The cache: keys, policies, what is archived and restored.

@@ -1,0 +1,1 @@
+//! Images, sizes, and what Fargate cannot do.

@@ -1,0 +1,1 @@
+//! Stages, attempts, timeouts, cancelling, and how a job ends.

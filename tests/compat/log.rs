@@ -1,0 +1,1 @@
+//! What the job's log looks like, and what never stands in it.

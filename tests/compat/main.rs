@@ -1,0 +1,19 @@
+//! Jobs behave as under GitLab Runner's Kubernetes executor: each row of the README's compatibility table names a test
+//! here, which runs a job through the sandbox and asserts on what GitLab has of it.
+#![cfg(feature = "sandbox")]
+
+mod artifacts;
+mod cache;
+mod images;
+mod jobs;
+mod lifecycle;
+mod log;
+mod run;
+mod services;
+mod settings;
+mod sources;
+#[path = "../stories/support.rs"]
+#[allow(dead_code, reason = "the stories use the rest")]
+mod support;
+mod table;
+mod variables;

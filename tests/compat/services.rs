@@ -1,0 +1,1 @@
+//! Services: names, variables, readiness, logs.

@@ -1,0 +1,1 @@
+//! The fleet's settings that GitLab Runner has in its config.toml.

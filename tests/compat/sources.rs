@@ -1,0 +1,1 @@
+//! Getting sources: strategies, submodules, LFS, certificates.

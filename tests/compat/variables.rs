@@ -1,0 +1,1 @@
+//! Variables and scripts: precedence, expansion, files, and the shell.
