@@ -139,11 +139,15 @@ impl Sandbox {
         let secrets = SandboxSecrets::new();
         let lasting_cache = settings.cache.is_some();
         let lasting = (settings.cache, settings.builds);
+        let in_containers = matches!(settings.runtime, Runtime::Containers { .. });
         let world = World::start(root.path(), &clock, &traffic, settings.runtime, &secrets.launch_key, lasting).await?;
-        let agent_sha256 = put_agent(&world.s3, settings.agent.as_deref()).await?;
+        let agent_sha256 = put_agent(&world.s3, settings.agent.as_deref(), in_containers).await?;
 
         let broker_listener = listen().await?;
         let broker_url = url(broker_listener.local_addr()?);
+        for server in [&broker_url, world.s3.url(), &world.gitlab.url()] {
+            world.ecs.reach(port(server)?);
+        }
         let (runners, runner_tokens) = register(&world.gitlab, settings.runners).await?;
         let facts = FleetFacts {
             gitlab: &world.gitlab.url(),
@@ -299,8 +303,16 @@ async fn register(
     Ok((runners, tokens))
 }
 
-async fn put_agent(s3: &S3, agent: Option<&Path>) -> Result<String, SandboxError> {
+/// The port of one of our servers.
+fn port(url: &str) -> Result<u16, SandboxError> {
+    let parsed = url::Url::parse(url).ok().and_then(|url| url.port());
+    parsed.ok_or_else(|| SandboxError::Io(io::Error::other(format!("`{url}` has no port"))))
+}
+
+/// Containers do not see this machine's files, and get the agent itself.
+async fn put_agent(s3: &S3, agent: Option<&Path>, in_containers: bool) -> Result<String, SandboxError> {
     let bytes = match agent {
+        Some(path) if in_containers => std::fs::read(path)?,
         Some(path) => agent_in_place(&std::path::absolute(path)?),
         None => Vec::new(),
     };

@@ -1,4 +1,4 @@
-//! Owns the order in which a task's containers start and stop (aws.md §2.3), where they are processes.
+//! Owns the order in which a task's containers start and stop (aws.md §2.3), and how each comes to run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::json::{list, number, text};
 use super::lifecycle::{Environments, essential_exited, fail_container, failed_to_start, step};
-use super::processes::Running;
+use super::host::{Exit, Running};
 use super::state::Shared;
 use super::task::{Container, Status, StopCause, Task, Wish, told_to_stop};
 
@@ -27,14 +27,16 @@ pub(super) async fn run(
     mut wish: watch::Receiver<Wish>,
 ) -> Result<(), StopCause> {
     let Some(task) = shared.look(arn, Task::clone) else { return Ok(()) };
-    refuse_services(&task)?;
-    let prepared = shared.processes.prepare(&task);
+    if !shared.host.has_images() {
+        refuse_services(&task)?;
+    }
+    let prepared = shared.host.prepare(&task, shared.faults.disk()).await;
     prepared.map_err(|error| failed_to_start(format!("CannotCreateVolumeError: {error}")))?;
     let (exits, mut ended) = mpsc::unbounded_channel();
     let waiting = task.containers.iter().filter(|container| container.reason.is_none());
     let mut waiting: Vec<String> = waiting.map(|container| container.name.clone()).collect();
     loop {
-        start_ready(shared, arn, &environments, &mut waiting, &exits)?;
+        start_ready(shared, arn, &environments, &mut waiting, &exits).await?;
         if waiting.is_empty() && shared.look(arn, |task| task.last_status) == Some(Status::Activating) {
             step(shared, arn, Status::Running);
         }
@@ -58,7 +60,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, arn: &str) {
     let Some(task) = shared.look(arn, Task::clone) else { return };
     let at_once = *task.wish.borrow() == Wish::Interrupt;
     loop {
-        let running = shared.processes.of_task(&task);
+        let running = shared.host.of_task(&task);
         if running.is_empty() {
             return;
         }
@@ -79,7 +81,7 @@ fn refuse_services(task: &Task) -> Result<(), StopCause> {
 }
 
 /// Starts whoever waits for nothing any more, until nobody else becomes ready.
-fn start_ready(
+async fn start_ready(
     shared: &Arc<Shared>,
     arn: &str,
     environments: &Environments,
@@ -96,7 +98,7 @@ fn start_ready(
                 let text = "CannotStartContainerError: a dependency did not end as it had to, or needs a health check, which no process has";
                 (Err(text.to_owned()), Some(143))
             }
-            _ => (start(shared, &task, container, environments, exits), None),
+            _ => (start(shared, &task, container, environments, exits).await, None),
         };
         if let Err(reason) = failure {
             fail_container(shared, arn, &name, reason.clone(), code);
@@ -107,7 +109,7 @@ fn start_ready(
     }
 }
 
-fn start(
+async fn start(
     shared: &Arc<Shared>,
     task: &Task,
     container: &Container,
@@ -125,11 +127,12 @@ fn start(
     });
     let ended = {
         let (shared, exits, arn, name) = (Arc::clone(shared), exits.clone(), arn.clone(), name.clone());
-        move |code| {
+        move |exit: Exit| {
             let now = shared.now();
             shared.note(&arn, |task| {
                 if let Some(container) = task.container(&name) {
-                    container.exit_code = Some(code);
+                    container.exit_code = Some(exit.code);
+                    container.reason = exit.reason;
                     container.finished_at = Some(now);
                     container.last_status = "STOPPED";
                 }
@@ -139,7 +142,7 @@ fn start(
         }
     };
     let environment = environments.get(&name).cloned().unwrap_or_default();
-    let started = shared.processes.start(task, container, &environment, ended);
+    let started = shared.host.start(task, container, &environment, ended).await;
     if started.is_err() {
         shared.note(&arn, |task| {
             if let Some(container) = task.container(&name) {

@@ -28,6 +28,7 @@ struct Plan {
     pulls: Vec<(String, String)>,
     starts: Vec<String>,
     delay: Duration,
+    disk: Option<u64>,
     missing: u32,
     lost_events: u32,
     doubled_events: u32,
@@ -65,6 +66,11 @@ impl Faults {
     /// Images whose name has `image` in it cannot be pulled, with `text` as the reason.
     pub fn fail_pull(&self, image: &str, text: &str) {
         self.plan().pulls.push((image.to_owned(), text.to_owned()));
+    }
+
+    /// From now on the volumes of a task lie on a disk of so many bytes; needs root.
+    pub fn small_disk(&self, bytes: u64) {
+        self.plan().disk = Some(bytes);
     }
 
     /// The next task fails to start with `reason`; call it again for the one after.
@@ -126,6 +132,10 @@ impl Faults {
 
     pub(super) fn start_delay(&self) -> Duration {
         self.plan().delay
+    }
+
+    pub(super) fn disk(&self) -> Option<u64> {
+        self.plan().disk
     }
 
     pub(super) fn is_missing(&self) -> bool {

@@ -63,10 +63,13 @@ async fn live(shared: &Arc<Shared>, arn: &str) -> Result<(), StopCause> {
     }
     let Some(environments) = stopped_during(&mut wish, environments(shared, &task)).await else { return Ok(()) };
     let environments = environments.map_err(failed_to_start)?;
-    pull(shared, &task)?;
+    match stopped_during(&mut wish, pull(shared, &task)).await {
+        Some(pulled) => pulled?,
+        None => return Ok(()),
+    }
     step(shared, arn, Status::Activating);
     match &shared.options.runtime {
-        Runtime::Processes => containers::run(shared, arn, environments, wish).await,
+        Runtime::Processes | Runtime::Containers { .. } => containers::run(shared, arn, environments, wish).await,
         Runtime::Simulated(simulate) => simulated::run(shared, &task, environments, wish, simulate).await,
     }
 }
@@ -89,18 +92,24 @@ async fn environments(shared: &Shared, task: &Task) -> Result<Environments, Stri
 }
 
 /// A failed pull stops the task only if the container is essential (aws.md §13).
-fn pull(shared: &Shared, task: &Task) -> Result<(), StopCause> {
+async fn pull(shared: &Shared, task: &Task) -> Result<(), StopCause> {
     let now = shared.now();
     shared.note(&task.arn, |task| task.times.pull_started = Some(now));
     let mut failed = Ok(());
     for container in &task.containers {
-        let Some(reason) = shared.faults.pull_failure(&container.image) else { continue };
+        let pulled = match shared.faults.pull_failure(&container.image) {
+            Some(reason) => Err(reason),
+            None if matches!(shared.options.runtime, Runtime::Simulated(_)) => Ok(()),
+            None => shared.host.pull(&container.image).await,
+        };
+        let Err(reason) = pulled else { continue };
         if container.essential {
             failed = Err(failed_to_start(reason.clone()));
         }
         fail_container(shared, &task.arn, &container.name, reason, None);
     }
     failed?;
+    let now = shared.now();
     shared.note(&task.arn, |task| task.times.pull_stopped = Some(now));
     Ok(())
 }
@@ -125,10 +134,9 @@ async fn wind_down(shared: &Arc<Shared>, arn: &str) {
     }
     shared.note(arn, |task| task.containers.iter_mut().for_each(|container| container.last_status = "STOPPED"));
     step(shared, arn, Status::Deprovisioning);
-    if let Some(task) = shared.look(arn, Task::clone).filter(|_| matches!(shared.options.runtime, Runtime::Processes)) {
-        let (processes, keep) = (Arc::clone(&shared.processes), shared.keeps_volumes());
-        // A directory that cannot be removed is logged there; the task is over all the same.
-        let _ = tokio::task::spawn_blocking(move || processes.clean(&task, keep)).await;
+    let is_played = matches!(shared.options.runtime, Runtime::Simulated(_));
+    if let Some(task) = shared.look(arn, Task::clone).filter(|_| !is_played) {
+        shared.host.clean(&task, shared.keeps_volumes()).await;
     }
     step(shared, arn, Status::Stopped);
 }

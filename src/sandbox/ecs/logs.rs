@@ -77,7 +77,7 @@ fn find(shared: &Shared, group: &str, stream: &str) -> Option<(String, i64)> {
         container.started_at.filter(|_| here)
     };
     let started = shared.look(task_id, logs_here).flatten()?;
-    let content = fs::read(shared.processes.log_file(task_id, name)).unwrap_or_default();
+    let content = fs::read(shared.host.rooms().log_file(task_id, name)).unwrap_or_default();
     Some((String::from_utf8_lossy(&content).into_owned(), started.as_millisecond()))
 }
 

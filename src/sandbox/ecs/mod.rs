@@ -1,16 +1,20 @@
 //! A stand-in for Amazon ECS on Fargate: its API, its task metadata endpoint, and tasks that really run.
 //!
 //! Built from aws.md §1 to §3, and from nothing of ours but the clock and the record of traffic. It refuses what ECS and
-//! Fargate refuse; our own clients are also refused what ECS would only ignore. Tasks are [local
-//! processes](Runtime::Processes) or [played by a closure](Runtime::Simulated).
+//! Fargate refuse; our own clients are also refused what ECS would only ignore. Tasks are
+//! [containers](Runtime::Containers), [local processes](Runtime::Processes), or [played by a
+//! closure](Runtime::Simulated).
 
 mod container_rules;
 mod containers;
 mod definition_rules;
 mod definitions;
+mod engine;
+mod engine_container;
 mod environment;
 mod family;
 mod faults;
+mod host;
 mod http;
 mod json;
 mod lifecycle;
@@ -24,6 +28,8 @@ mod paging;
 mod processes;
 mod providers;
 mod refusal;
+mod relay;
+mod rooms;
 mod run_task;
 mod server;
 mod shape;

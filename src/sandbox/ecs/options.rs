@@ -22,6 +22,11 @@ pub type FetchS3 = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<u8>>>
 pub enum Runtime {
     /// Real child processes, one a container.
     Processes,
+    /// Real containers of podman or Docker, made of the registered definition; needs root, to listen in their network.
+    Containers {
+        /// Tasks reach more than this machine's servers.
+        internet: bool,
+    },
     /// No process: a closure says how long each task runs and how it ends.
     Simulated(Simulate),
 }

@@ -11,9 +11,12 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::engine::Engine;
 use super::faults::Faults;
-use super::options::Options;
-use super::processes::Running;
+use super::options::{Options, Runtime};
+use super::host::{Host, Running};
+use super::processes::Processes;
+use super::rooms::Rooms;
 use super::state::{Shared, id_of};
 use super::task::{Container, Stamps, Status, StopCause, Task, Wish};
 use super::{http, metadata};
@@ -73,8 +76,19 @@ impl Ecs {
         let url = format!("http://{}", listener.local_addr()?);
         let metadata_url = format!("http://{}", metadata_listener.local_addr()?);
         let traffic = options.traffic.clone();
-        let shared = Arc::new(Shared::new(options, metadata_url));
-        shared.processes.open_root()?;
+        let rooms = Rooms::new(options.root.clone());
+        rooms.open()?;
+        let host = match options.runtime {
+            Runtime::Containers { internet } => {
+                let engine = Engine::connect_to(rooms, internet).await?;
+                engine.reach(metadata_listener.local_addr()?.port());
+                Host::Engine(Arc::new(engine))
+            }
+            Runtime::Processes | Runtime::Simulated(_) => {
+                Host::Processes(Arc::new(Processes::new(rooms, metadata_url.clone(), options.places.clone())))
+            }
+        };
+        let shared = Arc::new(Shared::new(options, metadata_url, host));
         let closing = watch::Sender::new(false);
         let servers = [
             (listener, traffic.watch("ecs", http::routes(Arc::clone(&shared)))),
@@ -99,6 +113,13 @@ impl Ecs {
     /// The endpoint URL for ECS clients.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Lets containers reach this machine's `127.0.0.1:port` at the same address; processes do anyway.
+    pub fn reach(&self, port: u16) {
+        if let Host::Engine(engine) = &self.shared.host {
+            engine.reach(port);
+        }
     }
 
     /// The ARN of the one cluster.
@@ -167,12 +188,12 @@ impl Ecs {
 
     /// Where a task's volume lies.
     pub fn volume_dir(&self, task: &str, name: &str) -> PathBuf {
-        self.shared.processes.volume_dir(id_of(task), name)
+        self.shared.host.rooms().volume_dir(id_of(task), name)
     }
 
     /// What a container has written to stdout and stderr so far.
     pub fn container_log(&self, task: &str, name: &str) -> String {
-        let content = std::fs::read(self.shared.processes.log_file(id_of(task), name)).unwrap_or_default();
+        let content = std::fs::read(self.shared.host.rooms().log_file(id_of(task), name)).unwrap_or_default();
         String::from_utf8_lossy(&content).into_owned()
     }
 
@@ -193,7 +214,7 @@ impl Ecs {
 
     /// Whether containers see volumes at the [places](Options::places) that were asked for.
     pub fn has_places(&self) -> bool {
-        self.shared.processes.has_places()
+        self.shared.host.has_places()
     }
 
     /// Kills every container, waits until nothing of them is left, and closes the ports.
@@ -203,8 +224,8 @@ impl Ecs {
         // A task may be about to start a container, so kill until all of them are over; nobody gets a grace period.
         while Instant::now() < deadline {
             self.shared.stop_all();
-            let processes = Arc::clone(&self.shared.processes);
-            if let Err(error) = tokio::task::spawn_blocking(move || processes.kill_all()).await {
+            let host = self.shared.host.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || host.kill_all()).await {
                 tracing::error!("killing the sandbox's containers: {error}");
             }
             if tokio::time::timeout(KILL_AGAIN_AFTER, self.all_stopped()).await.is_ok() {
@@ -228,7 +249,7 @@ impl Ecs {
 
     fn running(&self, task: &str, name: &str) -> Option<Running> {
         let task = self.shared.look(task, Task::clone)?;
-        self.shared.processes.of_task(&task).into_iter().find(|(other, _)| other == name).map(|(_, running)| running)
+        self.shared.host.of_task(&task).into_iter().find(|(other, _)| other == name).map(|(_, running)| running)
     }
 }
 
@@ -236,7 +257,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.closing.send_replace(true);
         self.shared.stop_all();
-        self.shared.processes.kill_all();
+        self.shared.host.kill_all();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::definitions::Definitions;
 use super::faults::Faults;
+use super::host::Host;
 use super::options::Options;
-use super::processes::Processes;
 use super::task::{Stamps, Status, StopCause, Task, Wish, stamp};
 use super::throttle::Buckets;
 
@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) faults: Faults,
     pub(super) metadata_url: String,
-    pub(super) processes: Arc<Processes>,
+    pub(super) host: Host,
     keep_volumes: AtomicBool,
     pub(super) changed: watch::Sender<()>,
     state: Mutex<State>,
@@ -56,13 +56,12 @@ struct Told {
 }
 
 impl Shared {
-    pub(super) fn new(options: Options, metadata_url: String) -> Shared {
-        let processes = Arc::new(Processes::new(options.root.clone(), metadata_url.clone(), options.places.clone()));
+    pub(super) fn new(options: Options, metadata_url: String, host: Host) -> Shared {
         Shared {
             options,
             faults: Faults::default(),
             metadata_url,
-            processes,
+            host,
             keep_volumes: AtomicBool::new(false),
             changed: watch::Sender::new(()),
             state: Mutex::default(),

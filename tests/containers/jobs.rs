@@ -1,0 +1,143 @@
+//! Jobs in images of several kinds, and what goes wrong in them.
+
+use mayfly::sandbox::Settings;
+
+use crate::engine::settings;
+use crate::run::jobs_with;
+use crate::support::{Story, in_time, trace};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_in_its_image() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+busybox:
+  image: mayfly/busybox:1
+  script: ['readlink /proc/self/exe', id]
+no-bash:
+  image: mayfly/dash:1
+  script: ['! command -v bash git', 'cat marker', 'mkdir out', 'echo made by $(id -u) > out/file']
+  cache: {key: k, paths: [kept]}
+  artifacts: {paths: [out]}
+";
+    let jobs = jobs_with(settings, pipeline).await;
+
+    jobs["busybox"].passed().says(&["/bin/busybox", "uid=0"]);
+    jobs["no-bash"].passed();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_rights_git_and_bash_has_cache_artifacts_and_a_service() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+stages: [one, two]
+default:
+  image: mayfly/nonroot:1
+  cache: {key: shared, paths: [kept]}
+one:
+  stage: one
+  services:
+    - {name: mayfly/busybox:1, alias: web, command: [sh, -c, 'mkdir /tmp/w; echo hello from the service > /tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w']}
+  script:
+    - test \"$(id -u)\" = 1000
+    - '! command -v bash'
+    - '! command -v git'
+    - ls -l
+    - mkdir -p kept out
+    - echo cached > kept/file
+    - echo handed over > out/file
+    - perl -MIO::Socket::INET -e 'for (1..100) { last if $s = IO::Socket::INET->new(\"127.0.0.1:8080\"); select undef, undef, undef, 0.1 } print $s \"GET / HTTP/1.0\\r\\n\\r\\n\"; print while <$s>'
+  artifacts: {paths: [out]}
+two:
+  stage: two
+  script: [cat kept/file out/file, test -O kept/file]
+";
+    let jobs = jobs_with(settings, pipeline).await;
+
+    jobs["one"].passed().says(&["hello from the service"]);
+    jobs["two"].passed().says(&["cached\n", "handed over\n"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_containers_are_as_on_fargate() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+job:
+  image: mayfly/debian:1
+  script:
+    - grep CapBnd /proc/self/status
+    - cat /etc/hosts
+    - ls -ld /builds /mayfly
+    - '! touch /mayfly/file'
+    - ls /proc | grep -c '^[0-9]*$'
+    - test ! -e /var/run/docker.sock
+";
+    let jobs = jobs_with(settings, pipeline).await;
+
+    // The default set without NET_RAW, which our definition drops.
+    jobs["job"].passed().says(&["CapBnd:\t00000000a80405fb", "127.0.0.1 localhost", "drwxrwxrwx", "Read-only file system"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_run_a_job_is_told_with_the_way_out() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+empty: {image: 'mayfly/empty:1', script: [echo never]}
+missing: {image: 'localhost:1/missing:1', script: [echo never]}
+";
+    let jobs = jobs_with(settings, pipeline).await;
+
+    jobs["empty"].failed("runner_configuration_error").says(&["the image has no shell"]);
+    jobs["missing"].never_says(&["never\n"]).says(&["the image could not be pulled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_runs_out_of_memory_is_told_the_figure() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+job:
+  image: mayfly/debian:1
+  tags: [mem-512m]
+  variables: {MAYFLY_CPU: '0.25'}
+  script: ['perl -e ''$x = \"a\" x (1 << 30); print length $x'' ', echo never]
+  after_script: [echo after]
+";
+    let jobs = jobs_with(settings, pipeline).await;
+
+    let job = &jobs["job"];
+    job.failed("script_failure").says(&["256 MB", "memory"]).never_says(&["never\n"]);
+    job.says(&["after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_kills_everything_kills_only_its_own_job() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+job:
+  image: mayfly/debian:1
+  script: ['kill -9 -1; echo survived', echo never]
+  after_script: [echo after $CI_JOB_STATUS]
+";
+    let jobs = jobs_with(settings, pipeline).await;
+
+    jobs["job"].failed("script_failure").says(&["after failed", "exit code 137"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_fails_the_job_with_its_reason() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+job:
+  image: mayfly/busybox:1
+  script: [dd if=/dev/zero of=large bs=1M count=200]
+  artifacts: {paths: [large], when: always}
+";
+    let story = Story::start_with(Settings { ..settings }, pipeline).await;
+    story.sandbox.ecs.faults().small_disk(64 * 1024 * 1024);
+    let run = story.run();
+    in_time(run.finished()).await;
+
+    let job = run.jobs().remove(0);
+    assert_eq!(job.failure_reason().as_deref(), Some("script_failure"), "{}", trace(&job));
+    assert!(trace(&job).contains("No space left on device"), "{}", trace(&job));
+    story.end().await;
+}

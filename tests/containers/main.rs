@@ -1,0 +1,14 @@
+//! Jobs in real containers, made by podman or Docker from the task definition that was registered.
+//!
+//! Needs root and an engine (`.ci/engine` starts podman's) with the images that `.ci/images` builds. Without an engine the
+//! tests say so and pass; where `CI` is set they fail.
+#![cfg(feature = "sandbox")]
+
+mod engine;
+mod jobs;
+#[path = "../compat/run.rs"]
+#[allow(dead_code, reason = "the compatibility tests use the rest")]
+mod run;
+#[path = "../stories/support.rs"]
+#[allow(dead_code, reason = "the stories use the rest")]
+mod support;
