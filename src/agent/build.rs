@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::file_variables;
 use super::frames::{Frame, FrameStream, Hello, LONGEST_SCRIPT, PIECE, Script, ScriptEnd, ToBuild, ToHelper, frames};
-use super::memory::out_of_memory_kills;
+use super::memory::{limit_mib, out_of_memory_kills};
 use super::process::{LEAK, Process};
 use super::shell::find_shell;
 use super::tree::{adopt_orphans, kill_descendants, reap};
@@ -125,7 +125,7 @@ impl Build {
         };
         let (code, killed) = self.watch(process).await?;
         let out_of_memory = out_of_memory_kills() > kills_before;
-        Ok(ToHelper::Ended(ScriptEnd { code, killed, out_of_memory }))
+        Ok(ToHelper::Ended(ScriptEnd { code, killed, out_of_memory, memory_limit_mib: limit_mib() }))
     }
 
     /// Carries output to the helper until the shell has ended; its code, and whether we killed it.

@@ -77,6 +77,8 @@ pub(super) struct ScriptEnd {
     pub killed: bool,
     /// The kernel killed something in the container for want of memory meanwhile.
     pub out_of_memory: bool,
+    /// What the container may have, in MiB, where it is limited.
+    pub memory_limit_mib: Option<u64>,
 }
 
 /// A frame that is none.
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_heard() {
-        let end = ScriptEnd { code: 137, killed: false, out_of_memory: true };
+        let end = ScriptEnd { code: 137, killed: false, out_of_memory: true, memory_limit_mib: Some(352) };
         for frame in [
             ToHelper::Hello(Hello { version: "1".into(), shell: Some("/bin/sh".into()) }),
             ToHelper::Output(Bytes::from_static(b"\xff\n")),

@@ -1,4 +1,4 @@
-//! Reads from the cgroup how often the kernel killed something for want of memory.
+//! Reads from the cgroup how much memory there is, and how often the kernel killed something for want of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,40 @@ pub(super) fn out_of_memory_kills() -> Option<u64> {
     kills(Path::new("/sys/fs/cgroup"), &own)
 }
 
-/// Looks below `root` for the cgroups that `own` (the text of `/proc/self/cgroup`) names. In a container the root often is
-/// the own cgroup already.
+/// How much this container may have, in MiB; `None` where nothing limits it.
+pub(super) fn limit_mib() -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    limit(Path::new("/sys/fs/cgroup"), &own)
+}
+
 fn kills(root: &Path, own: &str) -> Option<u64> {
+    files(root, own, "memory.events", "memory.oom_control").into_iter().find_map(count)
+}
+
+fn limit(root: &Path, own: &str) -> Option<u64> {
+    // Without a limit the second generation says `max`, the first the largest page-aligned number.
+    const NO_LIMIT: u64 = 1 << 60;
+    let read = |file: PathBuf| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    let found = files(root, own, "memory.max", "memory.limit_in_bytes").into_iter().find_map(read);
+    found.filter(|bytes| *bytes < NO_LIMIT).map(|bytes| bytes >> 20)
+}
+
+/// Where a figure stands, by its name in the second generation of cgroups and in the first: below `root`, in the cgroups
+/// that `own` (the text of `/proc/self/cgroup`) names. In a container the root often is the own cgroup already.
+fn files(root: &Path, own: &str, second: &str, first: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in own.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
         let path = path.trim_start_matches('/');
         if controllers.is_empty() {
-            files.push(root.join(path).join("memory.events"));
+            files.push(root.join(path).join(second));
         } else if controllers.split(',').any(|controller| controller == "memory") {
-            files.push(root.join("memory").join(path).join("memory.oom_control"));
+            files.push(root.join("memory").join(path).join(first));
         }
     }
-    files.extend([root.join("memory.events"), root.join("memory/memory.oom_control")]);
-    files.into_iter().find_map(count)
+    files.extend([root.join(second), root.join("memory").join(first)]);
+    files
 }
 
 fn count(file: PathBuf) -> Option<u64> {
@@ -54,6 +72,22 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, content).unwrap();
             assert_eq!(kills(root.path(), own), Some(2), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_told_in_mib() {
+        for (file, content, expected) in [
+            ("memory.max", "369098752\n", Some(352)),
+            ("memory.max", "max\n", None),
+            ("memory/memory.limit_in_bytes", "369098752\n", Some(352)),
+            ("memory/memory.limit_in_bytes", "9223372036854771712\n", None),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let file = root.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+            assert_eq!(limit(root.path(), "4:memory:/ecs/a\n0::/\n"), expected, "{content}");
         }
     }
 

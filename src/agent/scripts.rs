@@ -186,12 +186,15 @@ impl Scripts<'_> {
     }
 
     fn judge(&self, end: &ScriptEnd) -> Result<(), StageError> {
-        let words = "the task's memory ran out and the kernel killed a process: ask for more with a `mem-` tag or \
-                     `MAYFLY_MEMORY`";
+        let figure = end.memory_limit_mib.map(|mib| format!(" of {mib} MB")).unwrap_or_default();
+        let words = format!(
+            "the script's memory{figure} ran out and the kernel killed a process: ask for more with a `mem-` tag or \
+             `MAYFLY_MEMORY`"
+        );
         match (end.code, end.out_of_memory) {
             (0, false) => Ok(()),
             (0, true) => {
-                self.context.log.runner_warning(words);
+                self.context.log.runner_warning(&words);
                 Ok(())
             }
             (code, out_of_memory) => {

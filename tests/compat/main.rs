@@ -8,6 +8,7 @@ mod images;
 mod jobs;
 mod lifecycle;
 mod log;
+#[allow(dead_code, reason = "the tests in containers use the rest")]
 mod run;
 mod services;
 mod settings;

@@ -73,7 +73,9 @@ pub async fn jobs(pipeline: &str) -> BTreeMap<String, Ended> {
 
 /// [`jobs`] in a sandbox with `settings`; without another, their agent is the one that cargo built.
 pub async fn jobs_with(settings: Settings, pipeline: &str) -> BTreeMap<String, Ended> {
-    let story = Story::start_with(Settings { agent: settings.agent.clone().or_else(|| Some(agent())), ..settings }, pipeline).await;
+    let story =
+        Story::start_with(Settings { agent: settings.agent.clone().or_else(|| Some(agent())), ..settings }, pipeline)
+            .await;
     let run = story.run();
     in_time(run.finished()).await;
     let ended = run.jobs().iter().map(|job| (job.name(), Ended::of(job))).collect();

@@ -1,9 +1,7 @@
 //! Jobs in images of several kinds, and what goes wrong in them.
 
-use mayfly::sandbox::Settings;
-
 use crate::engine::settings;
-use crate::run::jobs_with;
+use crate::run::{Ended, jobs_with};
 use crate::support::{Story, in_time, trace};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,14 +13,12 @@ busybox:
   script: ['readlink /proc/self/exe', id]
 no-bash:
   image: mayfly/dash:1
-  script: ['! command -v bash git', 'cat marker', 'mkdir out', 'echo made by $(id -u) > out/file']
-  cache: {key: k, paths: [kept]}
-  artifacts: {paths: [out]}
+  script: ['! command -v bash', '! command -v git', 'readlink /proc/$$/exe', 'test -f .gitlab-ci.yml']
 ";
     let jobs = jobs_with(settings, pipeline).await;
 
     jobs["busybox"].passed().says(&["/bin/busybox", "uid=0"]);
-    jobs["no-bash"].passed();
+    jobs["no-bash"].passed().says(&["/bin/dash"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +70,12 @@ job:
     let jobs = jobs_with(settings, pipeline).await;
 
     // The default set without NET_RAW, which our definition drops.
-    jobs["job"].passed().says(&["CapBnd:\t00000000a80405fb", "127.0.0.1 localhost", "drwxrwxrwx", "Read-only file system"]);
+    jobs["job"].passed().says(&[
+        "CapBnd:\t00000000a80405fb",
+        "127.0.0.1 localhost",
+        "drwxrwxrwx",
+        "Read-only file system",
+    ]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,8 +105,7 @@ job:
     let jobs = jobs_with(settings, pipeline).await;
 
     let job = &jobs["job"];
-    job.failed("script_failure").says(&["256 MB", "memory"]).never_says(&["never\n"]);
-    job.says(&["after"]);
+    job.failed("script_failure").says(&["after\n", "the script's memory of 352 MB ran out"]).never_says(&["never\n"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +131,7 @@ job:
   script: [dd if=/dev/zero of=large bs=1M count=200]
   artifacts: {paths: [large], when: always}
 ";
-    let story = Story::start_with(Settings { ..settings }, pipeline).await;
+    let story = Story::start_with(settings, pipeline).await;
     story.sandbox.ecs.faults().small_disk(64 * 1024 * 1024);
     let run = story.run();
     in_time(run.finished()).await;
@@ -139,5 +139,52 @@ job:
     let job = run.jobs().remove(0);
     assert_eq!(job.failure_reason().as_deref(), Some("script_failure"), "{}", trace(&job));
     assert!(trace(&job).contains("No space left on device"), "{}", trace(&job));
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_path_fails_what_writes_there_and_nothing_else() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+writes:
+  image: mayfly/busybox:1
+  script: [touch /mayfly/mine, echo never]
+  after_script: [touch here]
+keeps:
+  image: mayfly/nonroot:1
+  script: ['mkdir -p locked/in', touch locked/in/file, chmod 0555 locked/in locked]
+  cache: {key: k, paths: [locked]}
+  artifacts: {paths: [locked]}
+reads:
+  needs: [keeps]
+  image: mayfly/nonroot:1
+  script: [chmod 0755 locked/in, rm locked/in/file]
+  cache: {key: k, paths: [locked], policy: pull}
+";
+    let jobs = jobs_with(settings, pipeline).await;
+
+    jobs["writes"].failed("script_failure").says(&["Read-only file system", "Job failed: exit code 1"]);
+    jobs["keeps"].passed();
+    jobs["reads"].passed();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_is_stopped_in_its_container_after_its_after_script() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+job:
+  image: mayfly/busybox:1
+  script: [echo begun, sleep 600]
+  after_script: [echo after $CI_JOB_STATUS]
+";
+    let story = Story::start_with(settings, pipeline).await;
+    let job = story.run().jobs().remove(0);
+    in_time(job.traced("begun\n")).await;
+    job.cancel();
+    in_time(job.finished()).await;
+
+    let ended = Ended::of(&job);
+    assert_eq!(ended.status, "canceled", "{}", ended.log);
+    ended.says(&["after canceled"]);
     story.end().await;
 }

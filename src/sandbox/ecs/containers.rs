@@ -8,9 +8,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use super::host::{Exit, Running};
 use super::json::{list, number, text};
 use super::lifecycle::{Environments, essential_exited, fail_container, failed_to_start, step};
-use super::host::{Exit, Running};
 use super::state::Shared;
 use super::task::{Container, Status, StopCause, Task, Wish, told_to_stop};
 

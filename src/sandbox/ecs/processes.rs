@@ -111,7 +111,8 @@ impl Processes {
             return Err("the sandbox runs no images: a container needs an entryPoint".to_owned());
         };
         let dir = self.rooms.task_dir(&task.id).join(&container.name);
-        let prepared = fs::create_dir_all(&dir).and_then(|()| File::create(self.rooms.log_file(&task.id, &container.name)));
+        let prepared =
+            fs::create_dir_all(&dir).and_then(|()| File::create(self.rooms.log_file(&task.id, &container.name)));
         let log = prepared.map_err(|error| format!("preparing `{}`: {error}", dir.display()))?;
         let error_log = log.try_clone().map_err(|error| error.to_string())?;
         let mut command = match &self.places {

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::engine::Engine;
 use super::faults::Faults;
-use super::options::{Options, Runtime};
 use super::host::{Host, Running};
+use super::options::{Options, Runtime};
 use super::processes::Processes;
 use super::rooms::Rooms;
 use super::state::{Shared, id_of};
