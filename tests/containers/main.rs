@@ -5,6 +5,7 @@
 #![cfg(feature = "sandbox")]
 #![allow(clippy::print_stderr, reason = "whoever runs the tests must see what was not tested")]
 
+mod command;
 mod engine;
 mod jobs;
 #[path = "../compat/run.rs"]

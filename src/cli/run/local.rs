@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use jiff::SignedDuration;
 
-use crate::cli::agent::agent;
+use crate::cli::agent::{agent, static_agent};
 use crate::cli::clean::plain;
 use crate::cli::exit::ExitCode;
 use crate::cli::interrupts::Interrupts;
@@ -14,6 +14,7 @@ use crate::cli::screen::{Screen, Tone, print_error, print_json};
 use crate::cli::source::{ReadJob, Reading, Snapshot, foreign_tags, unreadable};
 use crate::config::Fleet;
 use crate::plan::VOCABULARY;
+use crate::sandbox::ecs::Runtime;
 use crate::sandbox::gitlab::{PipelineHandle, RunnerSpec, Trigger};
 use crate::sandbox::{Sandbox, Settings};
 
@@ -56,15 +57,16 @@ impl Run {
             return Ok(ExitCode::Success);
         }
         let trigger = Trigger { only: select::select(&reading.jobs, &self.wanted)?, ..trigger };
-        let agent = agent()?;
+        let agent = if self.containers { static_agent(self.agent.as_deref())? } else { agent()? };
         let place = Place::take(&snapshot.top, self.artifacts.as_deref(), !self.no_cache)?;
         self.introduce(screen, &snapshot, &reading);
         let settings = Settings {
             agent: Some(agent),
             cache: Some(place.cache.clone()),
-            builds: place.builds.clone(),
+            builds: place.builds.clone().filter(|_| !self.containers),
             runners: vec![runner(&reading.jobs)],
-            fleet: fleet(self.at_once.unwrap_or_else(processors)),
+            runtime: if self.containers { Runtime::Containers { internet: true } } else { Runtime::Processes },
+            fleet: fleet(self.at_once.unwrap_or_else(processors), self.helper_image.clone()),
             // Nobody else asks this GitLab: no look is one too many.
             look_spacing: SignedDuration::ZERO,
             ..Settings::default()
@@ -91,7 +93,10 @@ impl Run {
         let title = format!("{} at {}", self.event.words(snapshot), &snapshot.commit[..8.min(snapshot.commit.len())]);
         let name = reading.name.as_ref().map(|name| format!(": {name}")).unwrap_or_default();
         screen.line(Tone::Title, &plain(&format!("{}: {title}{name}", snapshot.project_path)));
-        let note = "Jobs run as processes of this machine, not in containers: `image:` and users are ignored.";
+        let note = match self.containers {
+            true => "Jobs run in containers of this machine.",
+            false => "Jobs run as processes of this machine, not in containers: `image:` and users are ignored.",
+        };
         screen.line(Tone::Plain, note);
         for note in snapshot.notes.iter().chain(&reading.notes) {
             screen.line(Tone::Plain, &plain(&format!("note: {note}")));
@@ -183,11 +188,12 @@ fn runner(jobs: &[ReadJob]) -> RunnerSpec {
 }
 
 /// Everything that Fargate has may be asked for: here it costs nothing.
-fn fleet(at_once: u32) -> Box<dyn FnOnce(&mut Fleet) + Send> {
+fn fleet(at_once: u32, helper_image: Option<String>) -> Box<dyn FnOnce(&mut Fleet) + Send> {
     Box::new(move |fleet| {
         fleet.size.max_cpu = None;
         fleet.size.max_memory = None;
         fleet.runners.iter_mut().for_each(|runner| runner.limit = Some(at_once));
+        fleet.images.helper = helper_image.unwrap_or_else(|| fleet.images.helper.clone());
         // This machine's processor stands in for the other one as well.
         if let Some(sha256) = fleet.broker.agents.get("amd64").cloned() {
             fleet.broker.agents.insert("arm64".to_owned(), sha256);

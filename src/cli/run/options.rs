@@ -8,8 +8,9 @@ use crate::cli::source::EventOptions;
 
 /// Run a repository's pipeline on this machine, as GitLab and Mayfly would: uncommitted changes included.
 ///
-/// The repository is not touched. Jobs run as processes of this machine, whatever their `image:` says. Without JOB all
-/// jobs run that start by themselves; with it these, and the jobs whose artifacts they need.
+/// The repository is not touched. Jobs run as processes of this machine, whatever their `image:` says, or, with
+/// `--containers`, in their images beside their services. Without JOB all jobs run that start by themselves; with it
+/// these, and the jobs whose artifacts they need.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Run {
     /// Jobs to run; a manual one starts when it is named
@@ -36,6 +37,15 @@ pub(in crate::cli) struct Run {
     /// Start without the cache of earlier runs
     #[arg(long)]
     pub(super) no_cache: bool,
+    /// Run jobs and their services in containers of podman or Docker; needs root and a static agent
+    #[arg(long)]
+    pub(super) containers: bool,
+    /// The static agent for containers, as `make agent` builds it; the one beside this program without it
+    #[arg(long, value_name = "FILE", requires = "containers")]
+    pub(super) agent: Option<PathBuf>,
+    /// The image of the container that gets sources, cache and artifacts: git, wget and sh
+    #[arg(long, value_name = "IMAGE", requires = "containers")]
+    pub(super) helper_image: Option<String>,
     #[command(flatten)]
     pub(super) event: EventOptions,
 }

@@ -73,7 +73,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, arn: &str) {
 fn refuse_services(task: &Task) -> Result<(), StopCause> {
     match task.containers.iter().find(|container| !OURS.contains(&container.name.as_str())) {
         Some(service) => Err(failed_to_start(format!(
-            "CannotStartContainerError: `{}` is a service, and services need podman or Docker; this sandbox runs tasks as processes",
+            "CannotStartContainerError: `{}` is a service, and services need podman or Docker (`mayfly run --containers`); this sandbox runs tasks as processes",
             service.name
         ))),
         None => Ok(()),
