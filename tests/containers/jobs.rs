@@ -60,7 +60,7 @@ async fn the_containers_are_as_on_fargate() {
 job:
   image: mayfly/debian:1
   script:
-    - grep CapBnd /proc/self/status
+    - grep CapEff /proc/self/status
     - cat /etc/hosts
     - ls -ld /builds /mayfly
     - '! touch /mayfly/file'
@@ -71,7 +71,7 @@ job:
 
     // The default set without NET_RAW, which our definition drops.
     jobs["job"].passed().says(&[
-        "CapBnd:\t00000000a80405fb",
+        "CapEff:\t00000000a80405fb",
         "127.0.0.1 localhost",
         "drwxrwxrwx",
         "Read-only file system",

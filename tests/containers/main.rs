@@ -14,3 +14,7 @@ mod run;
 #[path = "../stories/support.rs"]
 #[allow(dead_code, reason = "the stories use the rest")]
 mod support;
+mod tasks;
+#[path = "../sandbox_ecs/world.rs"]
+#[allow(dead_code, reason = "the tests of processes use the rest")]
+mod world;

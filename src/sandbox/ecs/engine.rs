@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub(super) struct Engine {
     internet: bool,
     ports: Mutex<Vec<u16>>,
     networks: Mutex<HashMap<String, JoinSet<()>>>,
+    /// What was created and not removed, in this order.
+    created: Mutex<Vec<String>>,
     running: Arc<Mutex<HashMap<String, Running>>>,
 }
 
@@ -66,9 +68,10 @@ impl Engine {
             internet,
             ports: Mutex::default(),
             networks: Mutex::default(),
+            created: Mutex::default(),
             running: Arc::default(),
         };
-        remove_all(&engine.docker, |labels| labels.get("mayfly.owner").is_some_and(|owner| is_gone(owner))).await?;
+        sweep(&engine.docker).await;
         Ok(engine)
     }
 
@@ -113,7 +116,7 @@ impl Engine {
             entrypoint: Some(vec!["sh".into(), "-c".into()]),
             cmd: Some(vec![HOLD.into()]),
             hostname: Some(format!("ip-{}", task.private_ip().replace('.', "-"))),
-            labels: Some(labels(self.rooms.root())),
+            labels: Some(labels()),
             host_config: Some(HostConfig {
                 network_mode: (!self.internet).then(|| "none".to_owned()),
                 ..HostConfig::default()
@@ -133,8 +136,10 @@ impl Engine {
     /// Takes the network away, after all containers in it.
     pub(super) async fn disconnect(&self, task: &Task) {
         lock(&self.networks).remove(&task.id);
-        for container in task.containers.iter().map(|container| container.name.as_str()).chain(["network"]) {
-            remove(&self.docker, &self.name(task, container)).await;
+        let names = task.containers.iter().map(|container| container.name.as_str()).chain(["network"]);
+        for name in names.map(|name| self.name(task, name)) {
+            remove(&self.docker, &name).await;
+            lock(&self.created).retain(|created| *created != name);
         }
     }
 
@@ -147,9 +152,9 @@ impl Engine {
         ended: impl FnOnce(Exit) + Send + 'static,
     ) -> Result<(), String> {
         let hosts = format!("127.0.0.1 localhost\n{} {}\n", task.private_ip(), environment["HOSTNAME"]);
-        let log = fs::write(hosts_file(&self.rooms, task, &container.name), hosts)
-            .and_then(|()| File::create(self.rooms.log_file(&task.id, &container.name)))
+        fs::write(hosts_file(&self.rooms, task, &container.name), hosts)
             .map_err(|error| format!("CannotCreateContainerError: {error}"))?;
+        let log = self.rooms.log_file(&task.id, &container.name);
         let name = self.name(task, &container.name);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let body = body(task, container, environment, &self.rooms, &self.name(task, "network"), cores);
@@ -162,9 +167,11 @@ impl Engine {
         lock(&self.running).insert(id.clone(), Running { pid, signals, exit });
         let (docker, running) = (self.docker.clone(), Arc::clone(&self.running));
         tokio::spawn(async move {
-            let output = tokio::spawn(follow(docker.clone(), name.clone(), log));
+            let output = tokio::spawn(write_output(docker.clone(), name.clone(), log.clone(), true));
             let exit = watch_over(&docker, &name, wanted).await;
-            let _ = tokio::time::timeout(OUTPUT_TAKES, output).await;
+            output.abort();
+            // Who follows may miss the last words of a short life; now they are all there.
+            let _ = tokio::time::timeout(OUTPUT_TAKES, write_output(docker.clone(), name.clone(), log, false)).await;
             remove(&docker, &name).await;
             let code = exit.code;
             ended(exit);
@@ -176,12 +183,20 @@ impl Engine {
 
     /// Removes every container of this ECS; blocks.
     pub(super) fn kill_all(&self) {
-        let root = self.rooms.root().to_string_lossy().into_owned();
+        let mut names = std::mem::take(&mut *lock(&self.created));
+        // The holder of a network came first, and goes last.
+        names.reverse();
+        if names.is_empty() {
+            return;
+        }
         let removed = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let docker = connect().await?;
-                remove_all(&docker, |labels| labels.get("mayfly.sandbox") == Some(&root)).await
+                for name in names {
+                    remove(&docker, &name).await;
+                }
+                Ok(())
             })
         });
         if let Err(error) = removed.join().unwrap_or_else(|_| Err(io::Error::other("a panic"))) {
@@ -191,6 +206,7 @@ impl Engine {
 
     async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<(), Error> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
+        lock(&self.created).push(name.to_owned());
         self.docker.create_container(Some(options), body).await?;
         let started = self.docker.start_container(name, None).await;
         if started.is_err() {
@@ -246,34 +262,42 @@ async fn watch_over(docker: &Docker, name: &str, mut wanted: mpsc::UnboundedRece
     Exit { code, reason }
 }
 
-/// Writes what a container says into its log.
-async fn follow(docker: Docker, name: String, mut log: File) {
-    let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
-    let mut output = docker.logs(&name, Some(options));
-    while let Some(Ok(piece)) = output.next().await {
-        let (LogOutput::StdOut { message } | LogOutput::StdErr { message } | LogOutput::Console { message }) = piece
-        else {
-            continue;
-        };
-        if let Err(error) = log.write_all(&message) {
-            tracing::warn!("writing the log of `{name}`: {error}");
+/// Writes what a container has said into its log, and what it says from now on if it is to be followed.
+async fn write_output(docker: Docker, name: String, log: PathBuf, follows: bool) {
+    let written = async {
+        let mut log = File::create(log)?;
+        let options = LogsOptionsBuilder::new().follow(follows).stdout(true).stderr(true).build();
+        let mut output = docker.logs(&name, Some(options));
+        while let Some(Ok(piece)) = output.next().await {
+            if let LogOutput::StdOut { message } | LogOutput::StdErr { message } | LogOutput::Console { message } =
+                piece
+            {
+                log.write_all(&message)?;
+            }
         }
+        Ok::<(), io::Error>(())
+    };
+    if let Err(error) = written.await {
+        tracing::warn!("writing the log of `{name}`: {error}");
     }
 }
 
-/// Removes every container whose labels are wanted.
-async fn remove_all(docker: &Docker, wanted: impl Fn(&HashMap<String, String>) -> bool) -> io::Result<()> {
-    let filters = HashMap::from([("label", vec!["mayfly.sandbox"])]);
+/// Removes what sandboxes that were killed have left. What cannot be removed is in nobody's way but the disk's.
+async fn sweep(docker: &Docker) {
+    let filters = HashMap::from([("label", vec!["mayfly.owner"])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    let all = docker.list_containers(Some(options)).await.map_err(io::Error::other)?;
-    let mut mine: Vec<_> = all.into_iter().filter(|one| one.labels.as_ref().is_some_and(&wanted)).collect();
-    // The holder of a network goes last.
+    let all = match docker.list_containers(Some(options)).await {
+        Ok(all) => all,
+        // Podman has words for the state of a container that is just ending which Docker's API does not know.
+        Err(error) => return tracing::debug!("looking for containers that were left: {error}"),
+    };
+    let is_left = |labels: &HashMap<String, String>| labels.get("mayfly.owner").is_some_and(|owner| is_gone(owner));
+    let mut left: Vec<_> = all.into_iter().filter(|one| one.labels.as_ref().is_some_and(is_left)).collect();
     let holds = |names: &Option<Vec<String>>| names.iter().flatten().any(|name| name.ends_with("-network"));
-    mine.sort_by_key(|container| holds(&container.names));
-    for id in mine.into_iter().filter_map(|container| container.id) {
+    left.sort_by_key(|container| holds(&container.names));
+    for id in left.into_iter().filter_map(|container| container.id) {
         remove(docker, &id).await;
     }
-    Ok(())
 }
 
 async fn remove(docker: &Docker, name: &str) {

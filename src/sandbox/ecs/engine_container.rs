@@ -1,7 +1,7 @@
 //! Builds what an engine is asked to create for one container, from its definition and override (aws.md §2.3).
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits};
 use serde_json::Value;
@@ -11,29 +11,11 @@ use super::json::{list, number, text, texts};
 use super::rooms::Rooms;
 use super::task::{Container, Task};
 
-/// What Fargate's containers have, and may only give away (aws.md §2.3); engines have other defaults.
-const CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
-
 /// A mebibyte.
 const MIB: i64 = 1024 * 1024;
 
 /// Where a container's own `/etc/hosts` lies on this machine.
-pub(super) fn hosts_file(rooms: &Rooms, task: &Task, container: &str) -> std::path::PathBuf {
+pub(super) fn hosts_file(rooms: &Rooms, task: &Task, container: &str) -> PathBuf {
     rooms.task_dir(&task.id).join(format!("{container}.hosts"))
 }
 
@@ -56,8 +38,10 @@ pub(super) fn body(
     let cpus = (f64::from(task.size.cpu) / 1024.0).min(cores as f64);
     let host_config = HostConfig {
         binds: Some(binds(task, container, definition, rooms)),
-        cap_drop: Some(vec!["ALL".into()]),
-        cap_add: Some(capabilities(definition)),
+        // An engine's own set is Docker's, as Fargate's. It must not be asked for: podman gives what it was asked for to
+        // users without rights, too, as Docker and Fargate never do.
+        cap_drop: words(&definition["linuxParameters"]["capabilities"], "drop"),
+        cap_add: words(&definition["linuxParameters"]["capabilities"], "add"),
         cpu_shares: Some(container.cpu.max(2)),
         init: definition["linuxParameters"]["initProcessEnabled"].as_bool(),
         log_config: Some(HostConfigLogConfig { typ: Some("json-file".into()), config: None }),
@@ -78,18 +62,15 @@ pub(super) fn body(
         cmd: words(over, "command").or_else(|| words(definition, "command")),
         env: Some(environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         working_dir: text(definition, "workingDirectory").map(str::to_owned),
-        labels: Some(labels(rooms.root())),
+        labels: Some(labels()),
         host_config: Some(host_config),
         ..ContainerCreateBody::default()
     }
 }
 
-/// Tells the containers of one sandbox from all others.
-pub(super) fn labels(root: &Path) -> HashMap<String, String> {
-    HashMap::from([
-        ("mayfly.sandbox".to_owned(), root.to_string_lossy().into_owned()),
-        ("mayfly.owner".to_owned(), std::process::id().to_string()),
-    ])
+/// Tells the containers of this process from all others, also when it is gone.
+pub(super) fn labels() -> HashMap<String, String> {
+    HashMap::from([("mayfly.owner".to_owned(), std::process::id().to_string())])
 }
 
 /// The whole name of an image: engines look short ones up in ways of their own, Fargate always on Docker Hub.
@@ -103,13 +84,6 @@ pub(super) fn image_name(name: &str) -> String {
     };
     let last = name.rsplit('/').next().unwrap_or_default();
     if last.contains([':', '@']) { name } else { format!("{name}:latest") }
-}
-
-fn capabilities(definition: &Value) -> Vec<String> {
-    let wanted = &definition["linuxParameters"]["capabilities"];
-    let dropped: Vec<&str> = texts(wanted, "drop").collect();
-    let kept = CAPABILITIES.into_iter().filter(|name| !dropped.contains(name) && !dropped.contains(&"ALL"));
-    kept.chain(texts(wanted, "add")).map(str::to_owned).collect()
 }
 
 /// Volumes, and a `/etc/hosts` of its own: containers of a Fargate task do not share it.
@@ -134,8 +108,6 @@ fn ulimits(definition: &Value) -> Option<Vec<ResourcesUlimits>> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -150,14 +122,5 @@ mod tests {
         ] {
             assert_eq!(image_name(name), whole);
         }
-    }
-
-    #[test]
-    fn capabilities_are_fargates_and_what_is_dropped_is_gone() {
-        let with = |capabilities: Value| json!({"linuxParameters": {"capabilities": capabilities}});
-
-        assert_eq!(capabilities(&Value::Null), CAPABILITIES);
-        assert!(!capabilities(&with(json!({"drop": ["NET_RAW"]}))).contains(&"NET_RAW".to_owned()));
-        assert_eq!(capabilities(&with(json!({"drop": ["ALL"], "add": ["SYS_PTRACE"]}))), ["SYS_PTRACE"]);
     }
 }

@@ -22,10 +22,6 @@ impl Rooms {
         Rooms { root }
     }
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Where the task `id` lives; short, because sockets lie beneath it.
     pub(super) fn task_dir(&self, id: &str) -> PathBuf {
         self.root.join(id.get(..8).unwrap_or(id))
