@@ -12,7 +12,7 @@ pub struct EnvironmentError {
     service: String,
 }
 
-/// The `.env` file of `service`: the public ones of `variables`, then its own, expanded against all (runner-behaviour.md
+/// The `.env` file of `service`: the public ones of `variables`, which are expanded, then its own, expanded against all (runner-behaviour.md
 /// §3.9).
 ///
 /// A job variable that the format cannot hold is left out: the service did not ask for it.
@@ -26,9 +26,8 @@ pub fn service_environment(variables: &Variables, service: &Service) -> Result<S
         lines.push((key.to_owned(), value));
     };
     for variable in variables.iter().filter(|variable| variable.public && !variable.file) {
-        let value = if variable.raw { variable.value.clone() } else { variables.expand(&variable.value) };
-        if is_line(&value) && is_name(&variable.key) {
-            set(&variable.key, value);
+        if is_line(&variable.value) && is_name(&variable.key) {
+            set(&variable.key, variable.value.clone());
         }
     }
     for variable in &service.variables {

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::gitlab::{Job, Service, Variables};
 
+use super::plan::expanded;
 use super::service_ports::{Readiness, readiness};
 
 /// What the agent needs to know about one service, in the order of the job's services.
@@ -42,12 +43,13 @@ static SUBDOMAIN: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").expect("it is a pattern")
 });
 
-/// The facts of all services of `job`, whose variables are `variables`.
+/// The facts of all services of `job`, whose variables are `variables`, not expanded yet.
 ///
 /// # Errors
 /// When an alias is no host name; the dispatcher has refused such a job.
 pub fn service_facts(job: &Job, variables: &Variables) -> Result<Vec<ServiceFacts>, AliasError> {
-    job.services.iter().map(|service| facts(service, variables)).collect()
+    let variables = expanded(job, variables);
+    job.services.iter().map(|service| facts(service, &variables)).collect()
 }
 
 fn facts(service: &Service, variables: &Variables) -> Result<ServiceFacts, AliasError> {
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_facts_of_a_jobs_services_are_all_in_its_claim() {
-        let body = serde_json::json!({"id": 1, "token": "t", "variables": [{"key": "TAG", "value": "16"}], "services": [
+        let body = serde_json::json!({"id": 1, "token": "t", "variables": [{"key": "TAG", "value": "$MAJOR"}, {"key": "MAJOR", "value": "16"}], "services": [
             {"name": "postgres:$TAG", "alias": "db"},
             {"name": "my/tool", "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": "8080"}]},
         ]});

@@ -12,7 +12,7 @@ use crate::gitlab::{
     DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, short_token, unsupported,
 };
 use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
-use crate::plan::plan;
+use crate::plan::{expanded, plan};
 
 use super::Dispatcher;
 use super::error::DispatchError;
@@ -136,7 +136,12 @@ pub(super) fn framed(job: &Job, now: jiff::Timestamp, text: &str) -> String {
 
 /// `text` without the values of masked variables: an image's name may hold one.
 fn masked(job: &Job, text: &str) -> String {
-    job.variables.masked_values().iter().fold(text.to_owned(), |text, value| text.replace(value, "[MASKED]"))
+    let expanded = expanded(job, &job.variables);
+    job.variables
+        .masked_values()
+        .iter()
+        .chain(&expanded.masked_values())
+        .fold(text.to_owned(), |text, value| text.replace(value, "[MASKED]"))
 }
 
 /// A record whose end is known before it has begun; the text is framed as the lines above it.
