@@ -1,10 +1,15 @@
 //! Owns the fleet configuration: one TOML document that says which runners there are and what their jobs may use.
 
+mod refused;
+mod settings;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
+
+pub use settings::JobSettings;
 
 /// The environment variable that names the fleet configuration: a path or an `s3://bucket/key` URL.
 pub const FLEET_VARIABLE: &str = "MAYFLY_FLEET";
@@ -34,6 +39,9 @@ pub struct Fleet {
     /// Sizes of jobs that ask for none, and the most that a job may ask for; runners can replace both.
     #[serde(default)]
     pub size: SizeLimits,
+    /// What every runner does with its jobs; runners can replace each setting.
+    #[serde(default)]
+    pub settings: JobSettings,
     /// 1 to 20 runners.
     pub runners: Vec<Runner>,
 }
@@ -88,11 +96,29 @@ pub struct Cache {
     /// Its name.
     pub bucket: String,
     /// What all keys begin with.
-    #[serde(default)]
+    #[serde(default, alias = "Path")]
     pub path: String,
     /// All runners share one cache: the runner's short token is not in the keys.
-    #[serde(default)]
+    #[serde(default, alias = "Shared")]
     pub shared: bool,
+    /// The largest archive in bytes; 0 is no limit.
+    #[serde(default, alias = "MaxUploadedArchiveSize")]
+    pub max_uploaded_archive_size: u64,
+}
+
+/// What a runner replaces of [`Cache`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunnerCache {
+    /// See [`Cache::path`].
+    #[serde(alias = "Path")]
+    pub path: Option<String>,
+    /// See [`Cache::shared`].
+    #[serde(alias = "Shared")]
+    pub shared: Option<bool>,
+    /// See [`Cache::max_uploaded_archive_size`].
+    #[serde(alias = "MaxUploadedArchiveSize")]
+    pub max_uploaded_archive_size: Option<u64>,
 }
 
 /// Images.
@@ -165,6 +191,12 @@ pub struct Runner {
     /// Replaces the fleet's sizes, entry by entry.
     #[serde(default)]
     pub size: SizeLimits,
+    /// Replaces the fleet's settings, entry by entry.
+    #[serde(default)]
+    pub settings: JobSettings,
+    /// Replaces the fleet's cache, entry by entry.
+    #[serde(default)]
+    pub cache: RunnerCache,
 }
 
 /// Why a fleet configuration is refused.
@@ -184,6 +216,9 @@ impl Fleet {
     /// # Errors
     /// See [`FleetError`].
     pub fn read(text: &str) -> Result<Fleet, FleetError> {
+        if let Some(sentence) = refused::refused_key(text) {
+            return Err(FleetError::Wrong(sentence));
+        }
         let fleet: Fleet = toml::from_str(text)?;
         fleet.check().map_err(FleetError::Wrong)?;
         Ok(fleet)
@@ -210,7 +245,24 @@ impl Fleet {
         }
     }
 
+    /// The settings that hold for `runner`.
+    pub fn settings_for(&self, runner: &Runner) -> JobSettings {
+        runner.settings.over(&self.settings)
+    }
+
+    /// The cache as it is for `runner`.
+    pub fn cache_for(&self, runner: &Runner) -> Cache {
+        let (own, all) = (&runner.cache, &self.cache);
+        Cache {
+            bucket: all.bucket.clone(),
+            path: own.path.clone().unwrap_or_else(|| all.path.clone()),
+            shared: own.shared.unwrap_or(all.shared),
+            max_uploaded_archive_size: own.max_uploaded_archive_size.unwrap_or(all.max_uploaded_archive_size),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
+        self.settings.check()?;
         if !(1..=20).contains(&self.runners.len()) {
             return Err(format!("1 to 20 runners, not {}", self.runners.len()));
         }
@@ -221,6 +273,7 @@ impl Fleet {
             if !matches!(runner.url.scheme(), "http" | "https") || runner.url.host_str().is_none() {
                 return Err(format!("`url` of runner `{}` is no http or https URL", runner.name));
             }
+            runner.settings.check().map_err(|error| format!("runner `{}`: {error}", runner.name))?;
         }
         let id = self.system_id.strip_prefix("r_").unwrap_or_default();
         if id.len() != 12 || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
@@ -298,11 +351,24 @@ mod tests {
             ("[\"subnet-1\"]", "[]", "subnets"),
             ("https://gitlab.test", "ftp://gitlab.test", "`one`"),
             ("[broker.agents]", "[broker.agents]\nmips = \"00\"", "broker.agents.mips"),
-            ("region =", "regoin =", "regoin"),
+            ("region =", "regoin =", "line 3"),
+            ("[ledger]", "[settings]\nprivileged = true\n[ledger]", "`privileged` cannot be set"),
+            ("[ledger]", "[settings]\noutput_limit = 'much'\n[ledger]", "invalid type"),
+            ("name = \"one\"", "name = \"one\"\nsettings = { output_limit = 0 }", "runner `one`: `output_limit`"),
         ] {
             let error = anyhow::Error::from(Fleet::read(&SMALLEST.replace(from, to)).unwrap_err());
             assert!(format!("{error:#}").contains(said), "{to}: {error:#}");
         }
+    }
+
+    #[test]
+    fn a_runner_replaces_the_parts_of_the_cache_that_it_names() {
+        let text = SMALLEST.replace("bucket = \"cache\"", "bucket = \"cache\"\nPath = \"a\"\nShared = true");
+        let text = format!("{text}\n[runners.cache]\nPath = \"b\"\nMaxUploadedArchiveSize = 7");
+        let fleet = Fleet::read(&text).unwrap();
+        let cache = fleet.cache_for(&fleet.runners[0]);
+        assert_eq!((cache.path.as_str(), cache.shared, cache.max_uploaded_archive_size), ("b", true, 7));
+        assert!(Fleet::read(&text.replace("Shared = true", "Type = \"gcs\"")).is_err());
     }
 
     #[test]

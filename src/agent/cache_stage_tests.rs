@@ -54,6 +54,7 @@ async fn job(project_dir: &Path, cache: Value) -> (Bucket, Context, Vec<EntryObj
         gitlab_artifacts: gitlab,
         broker: BrokerClient::new(Client::new(), url).with_grant("the grant".to_owned()),
         child_user: None,
+        settings: Default::default(),
     };
     (bucket, context, objects)
 }

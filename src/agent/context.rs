@@ -8,6 +8,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 use crate::gitlab::{FailureReason, Job, JobClient, Variables};
+use crate::ledger::wire::RunnerSettings;
 
 use super::broker_client::BrokerClient;
 use super::log::JobLog;
@@ -32,6 +33,8 @@ pub struct Context {
     pub broker: BrokerClient,
     /// Whom git and hook scripts run as; `None` when we are not root ourselves.
     pub child_user: Option<User>,
+    /// What the runner's owner has set.
+    pub settings: RunnerSettings,
 }
 
 /// The directories of a job.

@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::gitlab::{FailureReason, Outcome};
 
 use super::context::{Context, StageError};
+use super::durations::format_duration;
 use super::file_variables;
 use super::link::Link;
 use super::ownership;
@@ -33,6 +34,8 @@ enum Failure {
     Stage(StageError),
     /// Somebody cancelled the job while its script ran; the same stages still run.
     Cancelled,
+    /// A stage took longer than the runner's owner allows; nothing runs any more.
+    Over(StageError),
     /// Nothing runs any more.
     Cut(Cut),
 }
@@ -48,9 +51,10 @@ impl Flow<'_> {
         self.clean_up();
         match result {
             Ok(()) => Outcome::Success,
-            Err(Failure::Stage(StageError { reason, exit_code, message })) => {
-                Outcome::Failed { reason, exit_code, message }
-            }
+            Err(
+                Failure::Stage(StageError { reason, exit_code, message })
+                | Failure::Over(StageError { reason, exit_code, message }),
+            ) => Outcome::Failed { reason, exit_code, message },
             Err(Failure::Cancelled) => Cut::Cancelled.outcome(self.timeouts.job),
             Err(Failure::Cut(cut)) => cut.outcome(self.timeouts.job),
         }
@@ -82,7 +86,7 @@ impl Flow<'_> {
             Ok(()) => self.run_scripts().await,
             failed => failed,
         };
-        if let Err(Failure::Cut(_)) = result {
+        if let Err(Failure::Cut(_) | Failure::Over(_)) = result {
             return result;
         }
         self.read_gitlab_env();
@@ -101,10 +105,23 @@ impl Flow<'_> {
 
     /// What has to be there before the script.
     async fn bring(&mut self) -> Result<(), Failure> {
-        self.cut_short(true, stages::get_sources(self.context)).await?;
+        self.get_sources().await?;
         self.read_gitlab_env();
         self.cut_short(true, stages::restore_cache(self.context)).await?;
         self.cut_short(true, stages::download_artifacts(self.context)).await
+    }
+
+    /// All attempts together take no longer than `get_sources_timeout` (runner-behaviour.md §1.2).
+    async fn get_sources(&self) -> Result<(), Failure> {
+        let sources = self.cut_short(true, stages::get_sources(self.context));
+        let most = self.timeouts.get_sources(self.context.settings.get_sources_timeout.as_deref());
+        match tokio::time::timeout(most, sources).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Over(StageError::new(
+                FailureReason::JobExecutionTimeout,
+                format!("get sources timeout: exceeded timeout of {}", format_duration(most)),
+            ))),
+        }
     }
 
     async fn run_scripts(&mut self) -> Result<(), Failure> {

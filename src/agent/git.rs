@@ -30,6 +30,9 @@ impl Remote {
         // Only a URL without a host cannot have its user taken away, and it has none.
         let _ = url.set_username("");
         let _ = url.set_password(None);
+        if let Some(base) = &context.settings.clone_url {
+            url = format!("{}{}", base.trim_end_matches('/'), url.path()).parse().ok()?;
+        }
         let is_http = matches!(url.scheme(), "http" | "https");
         let origin = is_http.then(|| url.origin().ascii_serialization());
         Some(Remote { url: url.into(), origin })
@@ -44,8 +47,13 @@ impl Configuration {
         all.add("safe.directory", directory.to_string());
         all.add("safe.directory", format!("{directory}/*"));
         let Some(origin) = Remote::of(context).and_then(|remote| remote.origin) else { return all };
-        all.add(&format!("credential.{origin}.helper"), CREDENTIAL_HELPER);
-        all.add(&format!("credential.{origin}.useHttpPath"), "false");
+        let url = context.job.git.repo_url.expose_secret().parse().ok();
+        let gitlab = url.map(|url: Url| url.origin().ascii_serialization()).filter(|other| *other != origin);
+        // With a `clone_url` submodules may still lie where GitLab says.
+        for origin in gitlab.iter().chain([&origin]) {
+            all.add(&format!("credential.{origin}.helper"), CREDENTIAL_HELPER);
+            all.add(&format!("credential.{origin}.useHttpPath"), "false");
+        }
         for (variable, key) in [
             ("CI_SERVER_TLS_CA_FILE", "sslCAInfo"),
             ("CI_SERVER_TLS_CERT_FILE", "sslCert"),
@@ -127,6 +135,18 @@ mod tests {
         assert!(helper.is_some(), "{environment:?}");
         let held: Vec<_> = environment.iter().filter(|(_, value)| value.contains("glcbt-1")).collect();
         assert!(held.iter().all(|(key, _)| key == "CI_JOB_TOKEN") && held.len() <= 1);
+    }
+
+    #[test]
+    fn a_clone_url_replaces_host_and_scheme_and_both_hosts_get_the_token() {
+        let job = Job::new(json!({"git_info": {"repo_url": "https://gitlab-ci-token:glcbt-1@gitlab.test/g/p.git"}}));
+        let mut context = context(job);
+        context.settings.clone_url = Some("http://10.0.0.1:8080/git/".into());
+        assert_eq!(Remote::of(&context).unwrap().url, "http://10.0.0.1:8080/git/g/p.git");
+        let all = Configuration::shared(&context).0;
+        for origin in ["http://10.0.0.1:8080", "https://gitlab.test"] {
+            assert!(all.iter().any(|(key, _)| *key == format!("credential.{origin}.helper")), "{all:?}");
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct LogSettings {
     pub timestamps: bool,
     /// What the trace begins with: somebody else's lines, as they were sent.
     pub begun: Vec<u8>,
+    /// How many bytes it may have; the default of GitLab Runner without it.
+    pub limit: Option<usize>,
 }
 
 /// The job's log; clones write to the same.
@@ -69,7 +71,7 @@ impl JobLog {
     pub fn new(settings: LogSettings) -> Self {
         let sections = settings.sections;
         let (runner, job) = (Filters::new(&settings, RUNNER_STREAM), Filters::new(&settings, JOB_STREAM));
-        let output = Output::new(settings.begun, OUTPUT_LIMIT, settings.timestamps);
+        let output = Output::new(settings.begun, settings.limit.unwrap_or(OUTPUT_LIMIT), settings.timestamps);
         JobLog { shared: Arc::new(Mutex::new(Shared { runner, job, output })), sections }
     }
 

@@ -74,7 +74,7 @@ impl Scripts<'_> {
                 "release" => step.script.iter().map(|line| self.context.variables.expand(line)).collect(),
                 _ => step.script.clone(),
             };
-            let script = self.script(&lines, None, "running");
+            let script = self.script(&self.between_the_runners(lines), None, "running");
             let ran = self.run_script(&script, deadline, true).await?;
             match ran {
                 Ran::Ended(end) => self.judge(&end).map_err(ScriptFailure::Stage)?,
@@ -183,6 +183,16 @@ impl Scripts<'_> {
             temp_dir: context.place.temp_dir.to_string_lossy().into_owned(),
             files: file_variables::contents(&context.variables, &context.place.temp_dir),
         }
+    }
+
+    /// The runner's own scripts stand around each step, in the same shell (runner-behaviour.md §3.3).
+    fn between_the_runners(&self, mut lines: Vec<String>) -> Vec<String> {
+        let settings = &self.context.settings;
+        if let Some(before) = settings.pre_build_script.as_ref().filter(|script| !script.is_empty()) {
+            lines.insert(0, before.clone());
+        }
+        lines.extend(settings.post_build_script.clone().filter(|script| !script.is_empty()));
+        lines
     }
 
     fn judge(&self, end: &ScriptEnd) -> Result<(), StageError> {

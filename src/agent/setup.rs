@@ -13,7 +13,7 @@ use crate::gitlab::{
     BuildPlace, DEFAULT_TIMEOUT_SECONDS, HttpError, Job, JobClient, Sender, Variable, Variables, http_client_with,
     job_variables, project_directory,
 };
-use crate::ledger::wire::OpenAnswer;
+use crate::ledger::wire::{OpenAnswer, RunnerSettings};
 
 use super::broker_client::BrokerClient;
 use super::context::{Context, Place, User};
@@ -54,11 +54,15 @@ pub(super) fn set_up(answer: &OpenAnswer, broker: &BrokerClient, builds_dir: &Pa
     let build_place = BuildPlace {
         builds_dir: builds_dir.to_string_lossy().into_owned(),
         short_token: answer.runner.short_token.clone(),
+        environment: answer.settings.environment.clone(),
+        feature_flags: answer.settings.feature_flags.clone(),
     };
     let mut variables = job_variables(&job, &build_place);
+    let warnings = apply(&answer.settings, &mut variables);
     let (place, refusal) = place(&job, &mut variables, builds_dir);
     let environment = environment(&variables, &place.temp_dir);
-    let log = JobLog::new(log_settings(&job, &variables, &place.temp_dir, &answer.trace));
+    let log = JobLog::new(log_settings(&job, &variables, &place.temp_dir, answer));
+    warnings.iter().for_each(|warning| log.runner_warning(warning));
 
     let instance: Url = answer.gitlab.parse()?;
     let client = |silence| http(&variables, silence);
@@ -67,8 +71,27 @@ pub(super) fn set_up(answer: &OpenAnswer, broker: &BrokerClient, builds_dir: &Pa
     let timeout = Duration::from_secs(job.runner.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS));
     let child_user = rustix::process::geteuid().is_root().then_some(CHILD_USER);
     let broker = broker.clone().with_grant(answer.grant.clone());
-    let context = Context { job, variables, environment, place, log, gitlab, gitlab_artifacts, broker, child_user };
+    let settings = answer.settings.clone();
+    let context =
+        Context { job, variables, environment, place, log, gitlab, gitlab_artifacts, broker, child_user, settings };
     Ok(Setup { context, timeout, refusal })
+}
+
+/// Lets the owner's settings win over the job's variables; returns what to warn of.
+fn apply(settings: &RunnerSettings, variables: &mut Variables) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if settings.debug_trace_disabled {
+        for name in ["CI_DEBUG_TRACE", "CI_DEBUG_SERVICES"] {
+            if variables.flag(name, false) {
+                warnings.push(format!("{name}: usage is disabled on this Runner"));
+                variables.push(Variable::public(name, "false"));
+            }
+        }
+    }
+    if let Some(size) = settings.max_uploaded_archive_size {
+        variables.push(Variable::public("CACHE_MAX_UPLOADED_ARCHIVE_SIZE", size.to_string()));
+    }
+    warnings
 }
 
 /// Where the job lies; `GIT_CLONE_PATH` may name another place in the builds directory (runner-behaviour.md §4.1).
@@ -121,7 +144,7 @@ fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, Strin
     expanded.iter().map(|variable| (variable.key.clone(), value(variable))).collect()
 }
 
-fn log_settings(job: &Job, variables: &Variables, temp_dir: &Path, trace: &str) -> LogSettings {
+fn log_settings(job: &Job, variables: &Variables, temp_dir: &Path, answer: &OpenAnswer) -> LogSettings {
     let mut masked = variables.masked_values();
     masked.extend(variables.expanded(|key| file_variables::path(temp_dir, key)).masked_values());
     masked.push(job.token.expose_secret().to_owned());
@@ -132,7 +155,8 @@ fn log_settings(job: &Job, variables: &Variables, temp_dir: &Path, trace: &str) 
         token_prefixes: job.features.token_mask_prefixes.clone(),
         sections: job.features.trace_sections,
         timestamps: variables.flag("FF_TIMESTAMPS", true),
-        begun: trace.as_bytes().to_vec(),
+        begun: answer.trace.as_bytes().to_vec(),
+        limit: answer.settings.output_limit.map(|kib| usize::try_from(kib << 10).unwrap_or(usize::MAX)),
     }
 }
 
@@ -152,6 +176,10 @@ mod tests {
     use serde_json::json;
 
     fn set_up_with(variables: serde_json::Value) -> Setup {
+        set_up_by(RunnerSettings::default(), variables)
+    }
+
+    fn set_up_by(settings: RunnerSettings, variables: serde_json::Value) -> Setup {
         let claim = json!({
             "id": 7, "token": "glcbt-secret", "variables": variables,
             "git_info": {"repo_url": "https://gitlab.test/group/app.git"}, "runner_info": {"timeout": 60},
@@ -163,6 +191,7 @@ mod tests {
             claimed_ms_ago: 0,
             trace: "before\n".into(),
             grant: "g".into(),
+            settings,
         };
         let broker = BrokerClient::new(http_client(Sender::Helper).unwrap(), "http://127.0.0.1:1".parse().unwrap());
         set_up(&answer, &broker, Path::new("/builds")).unwrap()
@@ -185,6 +214,30 @@ mod tests {
         setup.context.log.line("hunter2b hunter2$B glcbt-secret");
         let log = String::from_utf8(setup.context.log.contents().to_vec()).unwrap();
         assert!(log.starts_with("before\n") && log.ends_with(" [MASKED] [MASKED] [MASKED]\n"), "{log}");
+    }
+
+    #[test]
+    fn the_owners_settings_win_over_the_jobs_variables() {
+        let settings = RunnerSettings {
+            debug_trace_disabled: true,
+            max_uploaded_archive_size: Some(7),
+            environment: vec!["A=1".into(), "B=2".into()],
+            ..RunnerSettings::default()
+        };
+        let setup = set_up_by(
+            settings,
+            json!([
+                {"key": "CI_DEBUG_TRACE", "value": "true"}, {"key": "CI_DEBUG_SERVICES", "value": "no"},
+                {"key": "CACHE_MAX_UPLOADED_ARCHIVE_SIZE", "value": "9"}, {"key": "B", "value": "job"},
+            ]),
+        );
+        let context = &setup.context;
+        assert!(!context.variables.flag("CI_DEBUG_TRACE", false));
+        let get = |key: &str| context.environment[key].as_str();
+        assert_eq!((get("CACHE_MAX_UPLOADED_ARCHIVE_SIZE"), get("A"), get("B")), ("7", "1", "job"));
+        let log = String::from_utf8(context.log.contents().to_vec()).unwrap();
+        assert!(log.ends_with("WARNING: CI_DEBUG_TRACE: usage is disabled on this Runner\x1b[0;m\n"), "{log}");
+        assert!(!log.contains("CI_DEBUG_SERVICES"), "{log}");
     }
 
     #[test]

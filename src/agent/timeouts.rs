@@ -47,12 +47,35 @@ impl Timeouts {
         let after_script = wish("RUNNER_AFTER_SCRIPT_TIMEOUT").unwrap_or(AFTER_SCRIPT);
         (Timeouts { job, script, after_script }, warnings)
     }
+
+    /// How long getting the sources may take by the runner's `setting`; what is none is the job's timeout.
+    pub(super) fn get_sources(&self, setting: Option<&str>) -> Duration {
+        match setting.and_then(parse_duration) {
+            Some(GoDuration::Of(most)) if !most.is_zero() && most < self.job => most,
+            _ => self.job,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::gitlab::Variable;
+
+    #[test]
+    fn the_sources_have_the_runners_time_or_the_jobs() {
+        let (timeouts, _) = Timeouts::read(Duration::from_secs(3600), &Variables::default());
+        for (setting, seconds) in [
+            (None, 3600),
+            (Some("10m"), 600),
+            (Some("0"), 3600),
+            (Some("-1m"), 3600),
+            (Some("2h"), 3600),
+            (Some("x"), 3600),
+        ] {
+            assert_eq!(timeouts.get_sources(setting), Duration::from_secs(seconds), "{setting:?}");
+        }
+    }
 
     #[test]
     fn wishes_are_taken_as_gitlab_runner_takes_them() {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::parts::{
-    Artifact, Cache, Dependency, GitInfo, Image, JobFeatures, JobInfo, RunnerInfo, Script, Service, Step,
+    Artifact, Cache, Credentials, Dependency, GitInfo, Image, JobFeatures, JobInfo, RunnerInfo, Script, Service, Step,
 };
 use super::{Variable, Variables};
 
@@ -46,6 +46,8 @@ pub struct Job {
     pub cache: Vec<Cache>,
     /// Whose artifacts to fetch.
     pub dependencies: Vec<Dependency>,
+    /// Registries that GitLab opens to the job.
+    pub credentials: Vec<Credentials>,
     /// What the server can take.
     pub features: JobFeatures,
     /// Names of `secrets:`.
@@ -99,6 +101,7 @@ impl Job {
             artifacts: parts.list("artifacts"),
             cache: parts.list("cache"),
             dependencies: parts.list("dependencies"),
+            credentials: parts.list("credentials"),
             features: parts.take("features"),
             secrets: parts.names("secrets"),
             inputs: parts.names("inputs"),

@@ -272,6 +272,17 @@ pub struct JobFeatures {
     pub failure_reasons: Vec<String>,
 }
 
+/// What GitLab lets a runner log in to, with the job token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Credentials {
+    /// `registry`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its host.
+    pub url: String,
+}
+
 /// `null` is as good as absent.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())

@@ -1,5 +1,7 @@
 //! Owns the variables that a runner adds to a job, in GitLab Runner's order (runner-behaviour.md §3.7).
 
+use std::collections::BTreeMap;
+
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -22,6 +24,18 @@ pub struct BuildPlace {
     pub builds_dir: String,
     /// The runner's short token.
     pub short_token: String,
+    /// `KEY=VALUE` of the runner's configuration.
+    pub environment: Vec<String>,
+    /// Flags of the runner's configuration: no job can change them.
+    pub feature_flags: BTreeMap<String, bool>,
+}
+
+impl BuildPlace {
+    /// The configuration's variables, for all to see as a container's environment is.
+    fn environment(&self) -> impl Iterator<Item = Variable> {
+        let pairs = self.environment.iter().filter_map(|entry| entry.split_once('='));
+        pairs.map(|(key, value)| Variable { raw: false, ..Variable::public(key, value) })
+    }
 }
 
 /// The directory that a job is built in: `<builds_dir>/<namespace>/<project>`.
@@ -50,6 +64,8 @@ pub fn job_variables(job: &Job, place: &BuildPlace) -> Variables {
         add("CI_JOB_IMAGE", &job.variables.expand(&image.name));
     }
     add("CI_RUNNER_SHORT_TOKEN", &place.short_token);
+    place.environment().for_each(|variable| all.push(variable));
+    let mut add = |key: &str, value: &str| all.push(Variable::public(key, value));
     add("CI_BUILDS_DIR", &place.builds_dir);
     add("CI_PROJECT_DIR", &directory);
     add("CI_CONCURRENT_ID", "0");
@@ -68,6 +84,7 @@ pub fn job_variables(job: &Job, place: &BuildPlace) -> Variables {
     add("CI_RUNNER_REVISION", "mayfly");
     add("CI_RUNNER_EXECUTABLE_ARCH", executable_arch());
     add("RUNNER_TEMP_PROJECT_DIR", &format!("{directory}.tmp"));
+    place.feature_flags.iter().for_each(|(flag, on)| add(flag, if *on { "true" } else { "false" }));
     all
 }
 
@@ -108,10 +125,36 @@ mod tests {
 
     #[test]
     fn a_job_can_replace_the_first_variables_and_not_the_last() {
-        let place = BuildPlace { builds_dir: "/builds".into(), short_token: "abc".into() };
+        let place = BuildPlace { builds_dir: "/builds".into(), short_token: "abc".into(), ..BuildPlace::default() };
         let all = job_variables(&job("https://gitlab.test/g/p.git"), &place);
         assert_eq!(all.get("CI_PROJECT_DIR"), Some("/mine"));
         assert_eq!(all.get("CI_RUNNER_VERSION"), Some(env!("CARGO_PKG_VERSION")));
         assert_eq!(all.get("RUNNER_TEMP_PROJECT_DIR"), Some("/builds/g/p.tmp"));
+    }
+
+    #[test]
+    fn a_job_wins_over_the_runners_variables_and_never_over_its_flags() {
+        let mut job = job("https://gitlab.test/g/p.git");
+        for (key, value) in [("MINE", "job"), ("FF_TIMESTAMPS", "true")] {
+            job.variables.push(Variable::public(key, value));
+        }
+        let environment = ["MINE=runner", "OTHER=$MINE=x", "CI_SERVER=no", "FF_USE_DIRECT_DOWNLOAD=0"];
+        let place = BuildPlace {
+            builds_dir: "/builds".into(),
+            environment: environment.map(str::to_owned).to_vec(),
+            feature_flags: BTreeMap::from([("FF_TIMESTAMPS".to_owned(), false)]),
+            ..BuildPlace::default()
+        };
+        let all = job_variables(&job, &place);
+        for (key, value) in [
+            ("MINE", "job"),
+            ("OTHER", "$MINE=x"),
+            ("CI_SERVER", "yes"),
+            ("FF_USE_DIRECT_DOWNLOAD", "0"),
+            ("FF_TIMESTAMPS", "false"),
+        ] {
+            assert_eq!(all.get(key), Some(value), "{key}");
+        }
+        assert_eq!(all.expanded(str::to_owned).get("OTHER"), Some("job=x"));
     }
 }

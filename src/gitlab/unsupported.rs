@@ -3,7 +3,7 @@
 use super::{FailureReason, Image, Job, Outcome};
 
 /// Parts of a claim without which a job still does what its author wrote: who asked for it, and how it is shown.
-const HARMLESS: [&str; 2] = ["job_info", "features"];
+const HARMLESS: [&str; 3] = ["job_info", "features", "credentials"];
 
 /// Why this job cannot run here at all; `None` when it can.
 ///
@@ -11,7 +11,8 @@ const HARMLESS: [&str; 2] = ["job_info", "features"];
 pub fn unsupported(job: &Job) -> Option<Outcome> {
     let refuse = |message: String| Some(Outcome::failed(FailureReason::RunnerConfigurationError, message));
 
-    if let Some(part) = job.unread.iter().find(|part| !HARMLESS.contains(&part.field.as_str())) {
+    if let Some(part) = job.unread.iter().find(|part| !HARMLESS.iter().any(|harmless| part.field.starts_with(harmless)))
+    {
         return refuse(format!("this runner cannot read `{}` of the job: {}", part.field, part.reason));
     }
     if job.has_run {

@@ -111,7 +111,11 @@ pub fn definition(plan: &Plan, fleet: &Fleet) -> Definition {
         stop_timeout: 120,
         log_group: log(HELPER),
     };
-    let (entrypoint, command) = shell(AWAIT_AGENT);
+    let (entrypoint, command) = match &plan.build.entrypoint {
+        None => shell(AWAIT_AGENT),
+        // The image's entry point does its work, then becomes the command that it is given.
+        Some(entrypoint) => (entrypoint.clone(), vec!["sh".into(), "-c".into(), AWAIT_AGENT.into()]),
+    };
     let build = ContainerDefinition {
         name: BUILD.into(),
         image: plan.build.image.clone(),

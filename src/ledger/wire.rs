@@ -1,5 +1,7 @@
 //! Owns what the helper and the broker say to each other.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -30,6 +32,37 @@ pub struct OpenAnswer {
     pub trace: String,
     /// The grant to show with every [`CacheRequest`].
     pub grant: String,
+    /// What the runner's owner has set.
+    #[serde(default)]
+    pub settings: RunnerSettings,
+}
+
+/// Settings of the runner that act inside the task, as its owner wrote them (runner-behaviour.md §9.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunnerSettings {
+    /// `KEY=VALUE` for every job.
+    pub environment: Vec<String>,
+    /// Before the sources are fetched.
+    pub pre_get_sources_script: Option<String>,
+    /// After it.
+    pub post_get_sources_script: Option<String>,
+    /// Before each step's script.
+    pub pre_build_script: Option<String>,
+    /// After it.
+    pub post_build_script: Option<String>,
+    /// In KiB.
+    pub output_limit: Option<u64>,
+    /// Flags that no job can change.
+    pub feature_flags: BTreeMap<String, bool>,
+    /// No `CI_DEBUG_TRACE`, no `CI_DEBUG_SERVICES`.
+    pub debug_trace_disabled: bool,
+    /// For all attempts together.
+    pub get_sources_timeout: Option<String>,
+    /// Instead of GitLab's own URL.
+    pub clone_url: Option<String>,
+    /// The largest cache archive, in bytes.
+    pub max_uploaded_archive_size: Option<u64>,
 }
 
 /// What a trace and a cache key tell of the runner.

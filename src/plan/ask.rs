@@ -2,10 +2,11 @@
 
 use thiserror::Error;
 
-use crate::config::SizeLimits;
-use crate::gitlab::{Service, Variable, Variables};
+use crate::config::{JobSettings, SizeLimits};
+use crate::gitlab::{Service, Variables};
 
 use super::labels::{LabelError, Labels};
+use super::pod::{Figure, pod};
 use super::quantity::{Mib, Millicpu, QuantityError};
 use super::{Arch, TaskSize, smallest_size};
 
@@ -24,6 +25,8 @@ pub struct Ask {
     pub service_memory: Option<Mib>,
     /// Where the figures come from, for example `tags cpu-4`.
     pub why: String,
+    /// Lines for the log: which of the runner's settings the job's variables replaced.
+    pub words: Vec<String>,
 }
 
 /// Why a job's size is refused.
@@ -60,6 +63,16 @@ pub enum AskError {
         /// Where the ceiling stands.
         setting: &'static str,
     },
+    /// More than this runner lets a variable say, in GitLab Runner's words.
+    #[error("the resource {resource:?} requested {asked:?} is higher than limit allowed {most:?}")]
+    TooHigh {
+        /// `CPURequest` and the like.
+        resource: String,
+        /// What was asked.
+        asked: String,
+        /// The setting `…_overwrite_max_allowed`.
+        most: String,
+    },
     /// More than Fargate has.
     #[error("no Fargate task has {asked}: the largest is 32 vCPU with 244 GB, and 200 GB of disk")]
     TooLarge {
@@ -70,7 +83,7 @@ pub enum AskError {
     #[error("the fleet configuration says `{setting}`: {source}")]
     Fleet {
         /// The setting.
-        setting: &'static str,
+        setting: String,
         /// What is wrong.
         source: QuantityError,
     },
@@ -80,25 +93,35 @@ pub enum AskError {
 const DEFAULT_CPU: Millicpu = Millicpu(1000);
 const DEFAULT_MEMORY: Mib = Mib(2048);
 
-/// Decides a job's size from its labels and variables, within `limits`.
+/// Decides a job's size from its labels and variables, within `limits`; `settings` count where the job says nothing.
 ///
 /// # Errors
 /// See [`AskError`]: each is a sentence for the job's log.
-pub fn ask(labels: &Labels, variables: &Variables, services: &[Service], limits: &SizeLimits) -> Result<Ask, AskError> {
+pub fn ask(
+    labels: &Labels,
+    variables: &Variables,
+    services: &[Service],
+    limits: &SizeLimits,
+    settings: &JobSettings,
+) -> Result<Ask, AskError> {
+    let pod = pod(variables, services, settings)?;
     let cpu = first([
         variable(variables, "MAYFLY_CPU", Millicpu::read)?,
-        kubernetes(variables, services, "CPU", |t| Millicpu::read_kubernetes(t).map(|m| m.0))?
-            .map(|(s, m)| (s, Millicpu(m))),
+        by_job(pod.cpu.as_ref()),
         labels.cpu.map(|cpu| (format!("tag cpu-{}", cpu.0 as f64 / 1000.0), cpu)),
+        by_settings(pod.cpu.as_ref()),
     ]);
     let memory = first([
         variable(variables, "MAYFLY_MEMORY", Mib::read)?,
-        kubernetes(variables, services, "MEMORY", |t| Mib::read_kubernetes(t).map(|m| m.0))?.map(|(s, m)| (s, Mib(m))),
+        by_job(pod.memory.as_ref()),
         labels.memory.map(|memory| (tag("mem", memory), memory)),
+        by_settings(pod.memory.as_ref()),
     ]);
     let disk = first([
         variable(variables, "MAYFLY_DISK", Mib::read)?,
+        by_job(pod.storage.as_ref()),
         labels.disk.map(|disk| (tag("disk", disk), disk)),
+        by_settings(pod.storage.as_ref()),
         setting("size.disk", limits.disk.as_deref(), Mib::read)?.map(|disk| ("default disk".to_owned(), disk)),
     ]);
 
@@ -117,8 +140,9 @@ pub fn ask(labels: &Labels, variables: &Variables, services: &[Service], limits:
         disk_gib: disk_gib(disk.map(|d| d.1), limits)?,
         arch: arch(labels, variables, limits)?,
         spot: spot(labels, variables, limits)?,
-        service_memory: service_figure(variables, None, "MEMORY", Mib::read_kubernetes)?.map(|(_, memory)| memory),
+        service_memory: pod.service_memory,
         why,
+        words: pod.words,
     })
 }
 
@@ -164,7 +188,24 @@ fn arch(labels: &Labels, variables: &Variables, limits: &SizeLimits) -> Result<A
         let wrong = || AskError::Word { variable: "MAYFLY_ARCH".into(), allowed: "`amd64` or `arm64`" };
         return Arch::read(word).ok_or_else(wrong);
     }
+    if let Some(arch) = node_selector(variables)? {
+        return Ok(arch);
+    }
     Ok(labels.arch.or_else(|| limits.arch.as_deref().and_then(Arch::read)).unwrap_or_default())
+}
+
+/// `KUBERNETES_NODE_SELECTOR_…: kubernetes.io/arch=arm64`; other labels of nodes mean nothing here.
+fn node_selector(variables: &Variables) -> Result<Option<Arch>, AskError> {
+    let selectors = variables.iter().filter(|variable| variable.key.starts_with("KUBERNETES_NODE_SELECTOR_"));
+    for variable in selectors {
+        let label = variables.expand(&variable.value);
+        if let Some(word) = label.strip_prefix("kubernetes.io/arch=") {
+            let allowed = "`kubernetes.io/arch=amd64` or `kubernetes.io/arch=arm64`";
+            let wrong = || AskError::Word { variable: variable.key.clone(), allowed };
+            return Arch::read(word).map(Some).ok_or_else(wrong);
+        }
+    }
+    Ok(None)
 }
 
 fn spot(labels: &Labels, variables: &Variables, limits: &SizeLimits) -> Result<bool, AskError> {
@@ -176,55 +217,12 @@ fn spot(labels: &Labels, variables: &Variables, limits: &SizeLimits) -> Result<b
     }
 }
 
-/// What a pod with these variables would ask for: the larger of request and limit, build + helper + services.
-fn kubernetes(
-    variables: &Variables,
-    services: &[Service],
-    what: &str,
-    read: impl Fn(&str) -> Result<u64, QuantityError>,
-) -> Result<Option<(String, u64)>, AskError> {
-    let mut total = 0;
-    let mut source = None;
-    for container in ["", "HELPER_"] {
-        if let Some((name, amount)) = larger(variables, container, what, &read)? {
-            total += amount;
-            source.get_or_insert(name);
-        }
-    }
-    for service in services {
-        if let Some((name, amount)) = service_figure(variables, Some(&service.variables), what, &read)? {
-            total += amount;
-            source.get_or_insert(name);
-        }
-    }
-    Ok(source.map(|name| (name, total)))
+fn by_job<T: Copy>(figure: Option<&Figure<T>>) -> Option<(String, T)> {
+    figure.filter(|figure| figure.by_job).map(|figure| (figure.source.clone(), figure.amount))
 }
 
-fn service_figure<T: Ord>(
-    variables: &Variables,
-    own: Option<&[Variable]>,
-    what: &str,
-    read: impl Fn(&str) -> Result<T, QuantityError>,
-) -> Result<Option<(String, T)>, AskError> {
-    let own: Variables = own.unwrap_or_default().iter().cloned().collect();
-    match larger(&own, "SERVICE_", what, &read)? {
-        Some(figure) => Ok(Some(figure)),
-        None => larger(variables, "SERVICE_", what, &read),
-    }
-}
-
-fn larger<T: Ord>(
-    variables: &Variables,
-    container: &str,
-    what: &str,
-    read: &impl Fn(&str) -> Result<T, QuantityError>,
-) -> Result<Option<(String, T)>, AskError> {
-    let request = variable(variables, &format!("KUBERNETES_{container}{what}_REQUEST"), read)?;
-    let limit = variable(variables, &format!("KUBERNETES_{container}{what}_LIMIT"), read)?;
-    Ok(match (request, limit) {
-        (Some(request), Some(limit)) => Some(if limit.1 >= request.1 { limit } else { request }),
-        (request, limit) => limit.or(request),
-    })
+fn by_settings<T: Copy>(figure: Option<&Figure<T>>) -> Option<(String, T)> {
+    figure.filter(|figure| !figure.by_job).map(|figure| (figure.source.clone(), figure.amount))
 }
 
 fn variable<T>(
@@ -246,7 +244,7 @@ fn setting<T>(
     text: Option<&str>,
     read: impl Fn(&str) -> Result<T, QuantityError>,
 ) -> Result<Option<T>, AskError> {
-    text.map(read).transpose().map_err(|source| AskError::Fleet { setting: name, source })
+    text.map(read).transpose().map_err(|source| AskError::Fleet { setting: name.into(), source })
 }
 
 fn first<T, const N: usize>(sources: [Option<(String, T)>; N]) -> Option<(String, T)> {
@@ -279,6 +277,7 @@ fn explain(cpu: Option<&str>, memory: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gitlab::Variable;
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {
         pairs.iter().map(|(key, value)| Variable::public(key, *value)).collect()
@@ -303,7 +302,7 @@ mod tests {
             (&[], &[("SIZE", "4g"), ("MAYFLY_MEMORY", "$SIZE")], (512, 4096)),
         ] {
             let labels = Labels::read(tags.iter().copied()).unwrap();
-            let size = ask(&labels, &variables(pairs), &[], &limits()).unwrap().size;
+            let size = ask(&labels, &variables(pairs), &[], &limits(), &JobSettings::default()).unwrap().size;
             assert_eq!((size.cpu_units, size.memory_mib), expected, "{tags:?} {pairs:?}");
         }
     }
@@ -313,7 +312,8 @@ mod tests {
         let own = vec![Variable::public("KUBERNETES_SERVICE_MEMORY_LIMIT", "2Gi")];
         let services = [Service { variables: own, ..Service::default() }, Service::default()];
         let pairs = [("KUBERNETES_MEMORY_LIMIT", "1Gi"), ("KUBERNETES_SERVICE_MEMORY_LIMIT", "1Gi")];
-        let size = ask(&Labels::default(), &variables(&pairs), &services, &limits()).unwrap().size;
+        let size =
+            ask(&Labels::default(), &variables(&pairs), &services, &limits(), &JobSettings::default()).unwrap().size;
         assert_eq!(size.memory_mib, 4096);
     }
 
@@ -329,15 +329,48 @@ mod tests {
             (&[("MAYFLY_SPOT", "maybe")], "must be `true` or `false`"),
             (&[("KUBERNETES_MEMORY_LIMIT", "lots")], "variable `KUBERNETES_MEMORY_LIMIT`"),
         ] {
-            let error = ask(&Labels::default(), &variables(pairs), &[], &limits()).unwrap_err();
+            let error =
+                ask(&Labels::default(), &variables(pairs), &[], &limits(), &JobSettings::default()).unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_runners_settings_are_the_last_that_counts() {
+        let resources = [("cpu_request", "2"), ("memory_limit", "6Gi"), ("ephemeral_storage_request", "40Gi")];
+        let resources = resources.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let settings = JobSettings { resources, ..JobSettings::default() };
+        for (tags, pairs, expected) in [
+            (&[][..], &[][..], (2048, 6144, Some(40))),
+            (&["cpu-4", "mem-8g", "disk-50g"], &[], (4096, 8192, Some(50))),
+            (&["cpu-4"], &[("KUBERNETES_CPU_REQUEST", "1")], (1024, 6144, Some(40))),
+        ] {
+            let labels = Labels::read(tags.iter().copied()).unwrap();
+            let ask = ask(&labels, &variables(pairs), &[], &limits(), &settings).unwrap();
+            assert_eq!((ask.size.cpu_units, ask.size.memory_mib, ask.disk_gib), expected, "{tags:?} {pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_selector_chooses_the_processor() {
+        for (value, arch) in [
+            ("kubernetes.io/arch=arm64", Some(Arch::Arm64)),
+            ("kubernetes.io/arch=amd64", Some(Arch::Amd64)),
+            ("topology.kubernetes.io/zone=a", Some(Arch::Amd64)),
+            ("kubernetes.io/arch=s390x", None),
+        ] {
+            let pairs = [("KUBERNETES_NODE_SELECTOR_ARCH", value)];
+            let asked = ask(&Labels::default(), &variables(&pairs), &[], &limits(), &JobSettings::default());
+            assert_eq!(asked.ok().map(|ask| ask.arch), arch, "{value}");
         }
     }
 
     #[test]
     fn disk_starts_where_the_free_part_ends() {
         for (disk, gib) in [("20g", None), ("21g", Some(21)), ("20.5g", Some(21)), ("200g", Some(200))] {
-            let ask = ask(&Labels::default(), &variables(&[("MAYFLY_DISK", disk)]), &[], &limits()).unwrap();
+            let ask =
+                ask(&Labels::default(), &variables(&[("MAYFLY_DISK", disk)]), &[], &limits(), &JobSettings::default())
+                    .unwrap();
             assert_eq!(ask.disk_gib, gib, "{disk}");
         }
     }

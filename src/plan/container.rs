@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::Images;
+use crate::config::{Images, JobSettings};
 use crate::gitlab::{Image, Job, Service, Variables};
 
 use super::Arch;
+use super::allowed::{Disallowed, allowed_id, allowed_image, allowed_service};
+use super::registries::credentials;
+use super::services::{AliasError, aliases};
 
 /// The container that the scripts run in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,12 @@ pub struct BuildPlan {
     pub user: Option<String>,
     /// The secret with the registry's credentials.
     pub credentials: Option<String>,
+    /// With `FF_KUBERNETES_HONOR_ENTRYPOINT`: what starts the shell, an empty list for the image's own.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// The job named no image.
+    #[serde(default)]
+    pub is_default: bool,
 }
 
 /// A container beside it.
@@ -38,7 +47,10 @@ pub struct ServicePlan {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ContainerError {
     /// No image anywhere.
-    #[error("the job names no image: set `image:` in .gitlab-ci.yml, or `images.default` in the fleet configuration")]
+    #[error(
+        "no image specified and no default set in config: write `image:` into .gitlab-ci.yml, or `image` into \
+         `[settings]` of the fleet configuration"
+    )]
     NoImage,
     /// An image name that nobody can pull.
     #[error("`{name}` is no image name that can be pulled: look at `image:` and the variables in it")]
@@ -95,6 +107,22 @@ pub enum ContainerError {
         /// What came out of the expansion.
         user: String,
     },
+    /// The runner's owner does not want it.
+    #[error(
+        "this runner's `{setting}` does not let a job run as `{id}`: name another, or ask for it in the fleet configuration"
+    )]
+    ForeignUser {
+        /// `allowed_users` or `allowed_groups`.
+        setting: &'static str,
+        /// The user or group.
+        id: String,
+    },
+    /// An image that is in none of the runner's lists.
+    #[error(transparent)]
+    Disallowed(#[from] Disallowed),
+    /// A service that nobody could call by its name.
+    #[error(transparent)]
+    Alias(#[from] AliasError),
     /// The registry is for others.
     #[error(
         "project {project} may not use the registry `{host}`: ask for it in `images.registries` of the fleet configuration"
@@ -110,44 +138,64 @@ pub enum ContainerError {
 /// What fits into a task beside helper and build (aws.md §1.4).
 const MOST_SERVICES: usize = 7;
 
+/// What the fleet says of containers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub images: &'a Images,
+    pub settings: &'a JobSettings,
+}
+
 /// The job's build container.
 ///
 /// # Errors
 /// See [`ContainerError`].
-pub(super) fn build_container(job: &Job, variables: &Variables, images: &Images) -> Result<BuildPlan, ContainerError> {
-    let image = match &job.image {
-        Some(image) if !image.name.trim().is_empty() => image.clone(),
-        _ => Image { name: images.default.clone().ok_or(ContainerError::NoImage)?, ..Image::default() },
+pub(super) fn build_container(job: &Job, variables: &Variables, rules: Rules<'_>) -> Result<BuildPlan, ContainerError> {
+    let default = rules.settings.image.as_ref().or(rules.images.default.as_ref());
+    let named = job.image.as_ref().filter(|image| !image.name.trim().is_empty());
+    let image = match named {
+        Some(image) => image.clone(),
+        None => Image { name: default.cloned().ok_or(ContainerError::NoImage)?, ..Image::default() },
     };
     let name = image_name(&image, variables)?;
-    let credentials = credentials(&name, job, images)?;
-    Ok(BuildPlan { user: user(&image, variables)?, image: name, credentials })
+    if named.is_some() {
+        allowed_image(&name, rules.settings, default.map(String::as_str))?;
+    }
+    let honoured = variables.flag("FF_KUBERNETES_HONOR_ENTRYPOINT", false);
+    Ok(BuildPlan {
+        user: user(&image, variables, rules.settings)?,
+        credentials: credentials(&name, job, rules.images)?,
+        entrypoint: honoured.then(|| image.entrypoint.clone()),
+        is_default: named.is_none(),
+        image: name,
+    })
 }
 
 /// The job's services, in order.
 ///
 /// # Errors
 /// See [`ContainerError`].
-pub(super) fn services(job: &Job, variables: &Variables, images: &Images) -> Result<Vec<ServicePlan>, ContainerError> {
+pub(super) fn services(job: &Job, variables: &Variables, rules: Rules<'_>) -> Result<Vec<ServicePlan>, ContainerError> {
     if job.services.len() > MOST_SERVICES {
         return Err(ContainerError::TooManyServices { asked: job.services.len(), most: MOST_SERVICES });
     }
-    job.services.iter().map(|service| service_container(service, job, variables, images)).collect()
+    job.services.iter().map(|service| service_container(service, job, variables, rules)).collect()
 }
 
 fn service_container(
     service: &Service,
     job: &Job,
     variables: &Variables,
-    images: &Images,
+    rules: Rules<'_>,
 ) -> Result<ServicePlan, ContainerError> {
     let image = image_name(&service.image, variables)?;
     if is_docker_in_docker(&image) {
         return Err(ContainerError::Privileged { image });
     }
+    allowed_service(&image, rules.settings)?;
+    aliases(service, variables)?;
     Ok(ServicePlan {
-        user: user(&service.image, variables)?,
-        credentials: credentials(&image, job, images)?,
+        user: user(&service.image, variables, rules.settings)?,
+        credentials: credentials(&image, job, rules.images)?,
         entrypoint: service.image.entrypoint.clone(),
         command: service.command.clone(),
         image,
@@ -183,29 +231,33 @@ pub(super) fn platform(job: &Job, variables: &Variables) -> Result<Option<Arch>,
     }
 }
 
-fn user(image: &Image, variables: &Variables) -> Result<Option<String>, ContainerError> {
-    let option = |executor: &str| image.executor_opts.get(executor).and_then(|o| o.get("user"));
-    let Some(value) = option("docker").or_else(|| option("kubernetes")) else { return Ok(None) };
-    let text = value.as_str().map_or_else(|| value.to_string(), |text| variables.expand(text));
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let legal = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
-    if text.len() <= 64 && text.chars().all(legal) {
-        Ok(Some(text))
-    } else {
-        Err(ContainerError::BadUser { user: printable(&text) })
-    }
-}
-
-fn credentials(image: &str, job: &Job, images: &Images) -> Result<Option<String>, ContainerError> {
-    let Some(registry) = images.registries.iter().find(|r| image.split('/').next() == Some(r.host.as_str())) else {
-        return Ok(None);
+/// The `kubernetes` option is this executor's own; what is written for Docker counts without it.
+fn user(image: &Image, variables: &Variables, settings: &JobSettings) -> Result<Option<String>, ContainerError> {
+    let option = |executor: &str| {
+        let value = image.executor_opts.get(executor).and_then(|options| options.get("user"))?;
+        let text = value.as_str().map_or_else(|| value.to_string(), |text| variables.expand(text));
+        Some(text).filter(|text| !text.is_empty())
     };
-    if registry.projects.contains(&job.info.project_id) {
-        return Ok(Some(registry.credentials.clone()));
+    let kubernetes = option("kubernetes");
+    let root_counts = kubernetes.is_some();
+    let Some(text) = kubernetes.or_else(|| option("docker")) else { return Ok(None) };
+    let legal = |c: char| match root_counts {
+        true => c.is_ascii_digit() || c == ':',
+        false => c.is_ascii_alphanumeric() || "._-:".contains(c),
+    };
+    if text.len() > 64 || !text.chars().all(legal) {
+        return Err(ContainerError::BadUser { user: printable(&text) });
     }
-    Err(ContainerError::ForeignRegistry { host: registry.host.clone(), project: job.info.project_id })
+    let (user, group) = text.split_once(':').map_or((text.as_str(), None), |(user, group)| (user, Some(group)));
+    if !allowed_id(user, settings.allowed_users.as_deref(), root_counts) {
+        return Err(ContainerError::ForeignUser { setting: "allowed_users", id: user.into() });
+    }
+    if let Some(group) = group.filter(|group| !group.is_empty())
+        && !allowed_id(group, settings.allowed_groups.as_deref(), root_counts)
+    {
+        return Err(ContainerError::ForeignUser { setting: "allowed_groups", id: group.into() });
+    }
+    Ok(Some(text))
 }
 
 /// `docker:dind`, `docker:24-dind`, `registry.test/mirror/docker:dind-rootless`.
@@ -224,6 +276,7 @@ mod tests {
     use super::*;
     use crate::config::Registry;
     use serde_json::json;
+    use std::sync::LazyLock;
 
     fn job(fields: &serde_json::Value) -> Job {
         let mut body = json!({"id": 1, "token": "t", "job_info": {"project_id": 4},
@@ -238,6 +291,16 @@ mod tests {
         Images { registries: vec![registry("mine.test", 4), registry("theirs.test", 5)], ..Images::default() }
     }
 
+    static SETTINGS: LazyLock<JobSettings> = LazyLock::new(JobSettings::default);
+
+    fn build(job: &Job) -> Result<BuildPlan, ContainerError> {
+        build_by(job, &SETTINGS)
+    }
+
+    fn build_by(job: &Job, settings: &JobSettings) -> Result<BuildPlan, ContainerError> {
+        build_container(job, &job.variables, Rules { images: &images(), settings })
+    }
+
     #[test]
     fn an_image_is_expanded_and_checked() {
         for (image, expected) in [
@@ -246,13 +309,13 @@ mod tests {
             (json!({"name": "alpine:$NOPE$EVIL"}), Err("`alpine:a b` is no image name")),
             (json!({"name": "$NOPE"}), Err("`` is no image name")),
             (json!({"name": "-v"}), Err("`-v` is no image name")),
-            (json!(null), Err("the job names no image")),
+            (json!(null), Err("no image specified and no default set in config")),
             (json!({"name": "a", "pull_policy": ["never"]}), Err("`pull_policy: never`")),
             (json!({"name": "a", "executor_opts": {"docker": {"user": "$EVIL"}}}), Err("no user")),
             (json!({"name": "theirs.test/a"}), Err("project 4 may not use the registry `theirs.test`")),
         ] {
             let job = job(&json!({"image": image}));
-            match (build_container(&job, &job.variables, &images()), expected) {
+            match (build(&job), expected) {
                 (Ok(plan), Ok(name)) => assert_eq!(plan.image, name),
                 (Err(error), Err(said)) => assert!(error.to_string().contains(said), "{error}"),
                 (got, _) => panic!("{image}: {got:?}"),
@@ -266,10 +329,48 @@ mod tests {
             (json!({"docker": {"user": "node"}}), Some("node")),
             (json!({"kubernetes": {"user": 1000}}), Some("1000")),
             (json!({"kubernetes": {"user": "1000:1000"}}), Some("1000:1000")),
+            (json!({"docker": {"user": "dave"}, "kubernetes": {"user": "1001"}}), Some("1001")),
+            (json!({"docker": {"user": "root"}}), Some("root")),
             (json!({}), None),
         ] {
             let job = job(&json!({"image": {"name": "a", "executor_opts": options}}));
-            assert_eq!(build_container(&job, &job.variables, &images()).unwrap().user.as_deref(), user);
+            assert_eq!(build(&job).unwrap().user.as_deref(), user);
+        }
+    }
+
+    #[test]
+    fn the_owner_says_which_users_a_job_may_name() {
+        let list = |ids: &[&str]| Some(ids.iter().map(|id| (*id).to_owned()).collect());
+        let strict = JobSettings {
+            allowed_users: list(&["1000", "node"]),
+            allowed_groups: list(&["1000", "0"]),
+            ..JobSettings::default()
+        };
+        for (options, settings, refused) in [
+            (json!({"kubernetes": {"user": "0"}}), &*SETTINGS, Some("`allowed_users` does not let a job run as `0`")),
+            (json!({"kubernetes": {"user": "1:0"}}), &SETTINGS, Some("`allowed_groups` does not let a job run as `0`")),
+            (json!({"kubernetes": {"user": "node"}}), &SETTINGS, Some("`node` is no user")),
+            (json!({"kubernetes": {"user": "1000:0"}}), &strict, None),
+            (json!({"kubernetes": {"user": "1001"}}), &strict, Some("as `1001`")),
+            (json!({"docker": {"user": "node:1000"}}), &strict, None),
+            (json!({"docker": {"user": "root"}}), &strict, Some("as `root`")),
+        ] {
+            let job = job(&json!({"image": {"name": "a", "executor_opts": options}}));
+            let error = build_by(&job, settings).err().map(|error| error.to_string());
+            match refused {
+                Some(said) => assert!(error.as_ref().is_some_and(|e| e.contains(said)), "{options}: {error:?}"),
+                None => assert_eq!(error, None, "{options}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_point_counts_only_with_its_flag() {
+        for (flag, expected) in [("false", None), ("true", Some(vec!["/init".to_owned()]))] {
+            let image = json!({"name": "a", "entrypoint": ["/init"]});
+            let mut job = job(&json!({"image": image}));
+            job.variables.push(crate::gitlab::Variable::public("FF_KUBERNETES_HONOR_ENTRYPOINT", flag));
+            assert_eq!(build(&job).unwrap().entrypoint, expected);
         }
     }
 
@@ -284,7 +385,7 @@ mod tests {
             ("redis:7", false),
         ] {
             let job = job(&json!({"image": {"name": "a"}, "services": [{"name": image}]}));
-            let result = services(&job, &job.variables, &images());
+            let result = services(&job, &job.variables, Rules { images: &images(), settings: &SETTINGS });
             assert_eq!(result.is_err(), refused, "{image}");
             if let Err(error) = result {
                 assert!(error.to_string().contains("kaniko"), "{error}");
@@ -312,8 +413,9 @@ mod tests {
 
     #[test]
     fn seven_services_fit() {
+        let all = |job: &Job| services(job, &job.variables, Rules { images: &images(), settings: &SETTINGS });
         let with = |n: usize| job(&json!({"services": vec![json!({"name": "redis"}); n]}));
-        assert_eq!(services(&with(7), &Variables::default(), &images()).unwrap().len(), 7);
-        assert!(services(&with(8), &Variables::default(), &images()).is_err());
+        assert_eq!(all(&with(7)).unwrap().len(), 7);
+        assert!(all(&with(8)).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::gitlab::{Job, Service, Variables};
+use crate::gitlab::{Service, Variables};
 
 /// Why a service's environment cannot be written: a sentence for the job's log.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -12,18 +12,22 @@ pub struct EnvironmentError {
     service: String,
 }
 
-/// The `.env` file of `service`: the job's public variables, then its own, expanded against all (runner-behaviour.md §3.9).
+/// The `.env` file of `service`: the public ones of `variables`, which are expanded, then its own, expanded against all (runner-behaviour.md
+/// §3.9).
 ///
 /// A job variable that the format cannot hold is left out: the service did not ask for it.
 ///
 /// # Errors
 /// When one of the service's own variables has a line break.
-pub fn service_environment(job: &Job, variables: &Variables, service: &Service) -> Result<String, EnvironmentError> {
-    let mut lines = Vec::new();
-    for variable in job.variables.iter().filter(|variable| variable.public && !variable.file) {
-        let value = if variable.raw { variable.value.clone() } else { variables.expand(&variable.value) };
-        if is_line(&value) && is_name(&variable.key) {
-            lines.push(format!("{}={value}", variable.key));
+pub fn service_environment(variables: &Variables, service: &Service) -> Result<String, EnvironmentError> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    let mut set = |key: &str, value: String| {
+        lines.retain(|(known, _)| known != key);
+        lines.push((key.to_owned(), value));
+    };
+    for variable in variables.iter().filter(|variable| variable.public && !variable.file) {
+        if is_line(&variable.value) && is_name(&variable.key) {
+            set(&variable.key, variable.value.clone());
         }
     }
     for variable in &service.variables {
@@ -35,9 +39,9 @@ pub fn service_environment(job: &Job, variables: &Variables, service: &Service) 
                 service: printable(&service.image.name),
             });
         }
-        lines.push(format!("{}={value}", variable.key));
+        set(&variable.key, value);
     }
-    Ok(lines.into_iter().map(|line| line + "\n").collect())
+    Ok(lines.into_iter().map(|(key, value)| format!("{key}={value}\n")).collect())
 }
 
 fn is_line(value: &str) -> bool {
@@ -51,11 +55,13 @@ fn is_name(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gitlab::Job;
     use serde_json::json;
 
     #[test]
     fn a_service_gets_public_variables_and_its_own() {
         let body = json!({"id": 1, "token": "t", "variables": [
+            {"key": "OPEN", "value": "no", "public": true},
             {"key": "OPEN", "value": "yes", "public": true},
             {"key": "SECRET", "value": "hush", "public": false, "masked": true},
             {"key": "LINES", "value": "a\nb", "public": true},
@@ -65,10 +71,10 @@ mod tests {
         ]});
         let job = Job::read(body.to_string().as_bytes()).unwrap();
 
-        let env = service_environment(&job, &job.variables, &job.services[0]).unwrap();
+        let env = service_environment(&job.variables, &job.services[0]).unwrap();
 
         assert_eq!(env, "OPEN=yes\nPASSWORD=hush\n");
-        let error = service_environment(&job, &job.variables, &job.services[1]).unwrap_err();
+        let error = service_environment(&job.variables, &job.services[1]).unwrap_err();
         assert!(error.to_string().contains("`PASSWORD` of service `postgres`"), "{error}");
     }
 }

@@ -8,16 +8,17 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::{Fleet, Runner};
-use crate::gitlab::{BuildPlace, Job, Variables, job_variables};
+use crate::config::{Fleet, JobSettings, Runner};
+use crate::gitlab::{BuildPlace, Job, Variables, job_variables, project_directory};
 
 use super::ask::{Ask, AskError, ask};
-use super::container::{BuildPlan, ContainerError, ServicePlan, build_container, platform, services};
+use super::container::{BuildPlan, ContainerError, Rules, ServicePlan, build_container, platform, services};
 use super::environment::{EnvironmentError, service_environment};
 use super::host_socket::no_host_socket;
 use super::labels::{LabelError, Labels};
 use super::memory::{MemorySplit, split_memory};
 use super::price::price_per_minute;
+use super::registries::unused_credentials;
 use super::size::TaskSize;
 
 /// A processor.
@@ -85,28 +86,63 @@ pub enum PlanError {
 /// # Errors
 /// See [`PlanError`]; the job fails with that sentence as its author's mistake.
 pub fn plan(job: &Job, tags: &[String], fleet: &Fleet, runner: &Runner) -> Result<Plan, PlanError> {
-    let variables = job_variables(job, &BuildPlace { builds_dir: "/builds".into(), ..BuildPlace::default() });
+    let settings = fleet.settings_for(runner);
+    let variables = job_variables(job, &build_place(&settings, ""));
+    let expanded = expanded(job, &variables);
     let labels = Labels::read(tags.iter().map(String::as_str))?;
-    let ask = ask(&labels, &variables, &job.services, &fleet.size_for(runner))?;
-    let ask = with_platform(ask, &labels, job, &variables)?;
-    let build = build_container(job, &variables, &fleet.images)?;
-    let services = services(job, &variables, &fleet.images)?;
+    let ask = ask(&labels, &variables, &job.services, &fleet.size_for(runner), &settings)?;
+    let ask = with_platform(ask, &labels, job, &expanded)?;
+    let rules = Rules { images: &fleet.images, settings: &settings };
+    let build = build_container(job, &expanded, rules)?;
+    let services = services(job, &expanded, rules)?;
     no_host_socket(job, &variables)?;
-    job.services.iter().try_for_each(|service| service_environment(job, &variables, service).map(drop))?;
+    job.services.iter().try_for_each(|service| service_environment(&expanded, service).map(drop))?;
     let memory = split_memory(ask.size, services.len(), ask.service_memory)
         .ok_or(PlanError::NoMemory { services: services.len(), size: ask.size })?;
     if !fleet.broker.agents.contains_key(&ask.arch.to_string()) {
         return Err(PlanError::NoAgent(ask.arch));
     }
-    let words = words(&ask, memory, &build, &fleet.region);
+    let without = services.iter().map(|service| (&service.image, &service.credentials));
+    let without = without.chain([(&build.image, &build.credentials)]).filter(|(_, credentials)| credentials.is_none());
+    let without: Vec<&str> = without.map(|(image, _)| image.as_str()).collect();
+    let mut words = words(&ask, memory, &build, &fleet.region);
+    let warnings = unused_credentials(job, &variables, &without).into_iter();
+    words.extend(warnings.map(|warning| format!("\x1b[0;33mWARNING: {warning}\x1b[0;m")));
     let Ask { size, disk_gib, arch, spot, .. } = ask;
     Ok(Plan { size, disk_gib, arch, spot, memory, build, services, words })
+}
+
+/// `variables` as image names, aliases and services see them: every value is expanded, once (runner-behaviour.md §3.9).
+pub fn expanded(job: &Job, variables: &Variables) -> Variables {
+    let temp_dir = format!("{}.tmp", project_directory(job, "/builds"));
+    variables.expanded(|key| format!("{temp_dir}/{key}"))
+}
+
+/// Where the job of a runner with these settings is built.
+pub fn build_place(settings: &JobSettings, short_token: &str) -> BuildPlace {
+    BuildPlace {
+        builds_dir: "/builds".into(),
+        short_token: short_token.into(),
+        environment: settings.environment.clone().unwrap_or_default(),
+        feature_flags: settings.feature_flags.clone().unwrap_or_default(),
+    }
+}
+
+impl PlanError {
+    /// What the log says before the job's last line.
+    pub fn words(&self) -> Vec<String> {
+        match self {
+            PlanError::Container(ContainerError::Disallowed(error)) => error.words(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// `image:docker:platform` decides where neither a tag nor a variable does.
 fn with_platform(ask: Ask, labels: &Labels, job: &Job, variables: &Variables) -> Result<Ask, ContainerError> {
     let Some(platform) = platform(job, variables)? else { return Ok(ask) };
-    let said = labels.arch.is_some() || variables.get("MAYFLY_ARCH").is_some();
+    let is_selector = |key: &str| key == "MAYFLY_ARCH" || key.starts_with("KUBERNETES_NODE_SELECTOR_");
+    let said = labels.arch.is_some() || variables.iter().any(|variable| is_selector(&variable.key));
     match said && ask.arch != platform {
         true => Err(ContainerError::TwoPlatforms { platform, asked: ask.arch }),
         false => Ok(Ask { arch: platform, ..ask }),
@@ -117,16 +153,20 @@ fn words(ask: &Ask, memory: MemorySplit, build: &BuildPlan, region: &str) -> Vec
     let disk = ask.disk_gib.map(|gib| format!(", {gib} GB of disk")).unwrap_or_default();
     let arch = if ask.arch == Arch::default() { String::new() } else { format!(", {}", ask.arch) };
     let spot = if ask.spot { ", on spot capacity" } else { "" };
-    let mut words = vec![
+    let mut words = ask.words.clone();
+    words.extend([
         format!("Size: {}{disk}{arch}{spot} ({})", ask.size, ask.why),
         format!("Memory: {} MB for the script, {} MB for the helper", memory.build_mib, memory.helper_mib),
-    ];
+    ]);
     if let Some(price) = price_per_minute(region, ask.size, ask.arch, ask.disk_gib) {
         let most = if ask.spot { "at most " } else { "" };
         words.push(format!(
             "Price: {most}${:.5} a minute on Fargate ({region}, prices of {})",
             price.per_minute, price.as_of
         ));
+    }
+    if build.is_default {
+        words.push("Using default image".into());
     }
     words.push(format!("Image: {}", build.image));
     words

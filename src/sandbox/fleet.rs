@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use crate::config::{Broker, Bucket, Cache, Fleet, FleetError, Images, Runner, SizeLimits, Tasks};
+use crate::config::{
+    Broker, Bucket, Cache, Fleet, FleetError, Images, JobSettings, Runner, RunnerCache, SizeLimits, Tasks,
+};
 
 use super::aws::REGION;
 
@@ -39,6 +41,8 @@ pub(super) fn fleet(facts: &FleetFacts<'_>, adjust: impl FnOnce(&mut Fleet)) -> 
         limit: None,
         protected: false,
         size: SizeLimits::default(),
+        settings: JobSettings::default(),
+        cache: RunnerCache::default(),
     };
     let mut fleet = Fleet {
         system_id: "r_sandbox00001".into(),
@@ -59,9 +63,15 @@ pub(super) fn fleet(facts: &FleetFacts<'_>, adjust: impl FnOnce(&mut Fleet)) -> 
             agents: BTreeMap::from([("amd64".to_owned(), facts.agent_sha256.to_owned())]),
         },
         ledger: Bucket { bucket: LEDGER.into() },
-        cache: Cache { bucket: CACHE.into(), path: String::new(), shared: facts.lasting_cache },
+        cache: Cache {
+            bucket: CACHE.into(),
+            path: String::new(),
+            shared: facts.lasting_cache,
+            max_uploaded_archive_size: 0,
+        },
         images: Images { default: Some("busybox:latest".into()), ..Images::default() },
         size: SizeLimits { max_cpu: Some("16".into()), max_memory: Some("120g".into()), ..SizeLimits::default() },
+        settings: JobSettings::default(),
         runners: facts.runners.iter().map(runner).collect(),
     };
     adjust(&mut fleet);

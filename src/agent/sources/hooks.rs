@@ -22,17 +22,27 @@ impl Hook {
     }
 }
 
-/// Runs `hook` if the job has it.
+/// Runs `hook` if the runner or the job has it, the runner's on the outside.
 pub(super) async fn run_hook(git: &Git<'_>, hook: Hook) -> Result<(), StageError> {
     let context = git.context();
-    for script in context.job.hooks.iter().filter(|script| script.name == hook.name()) {
+    let jobs = context.job.hooks.iter().filter(|script| script.name == hook.name()).map(|script| script.script.clone());
+    let runners = match hook {
+        Hook::Before => &context.settings.pre_get_sources_script,
+        Hook::After => &context.settings.post_get_sources_script,
+    };
+    let runners = runners.iter().map(|script| vec![script.clone()]);
+    let scripts: Vec<Vec<String>> = match hook {
+        Hook::Before => runners.chain(jobs).collect(),
+        Hook::After => jobs.chain(runners).collect(),
+    };
+    for script in scripts {
         let mut command = child::command("sh", context);
         command.envs(git.environment().iter().map(|(key, value)| (key, value)));
         command.current_dir(match hook {
             Hook::Before => &context.place.builds_dir,
             Hook::After => &context.place.project_dir,
         });
-        let program = Some(program(&script.script));
+        let program = Some(program(&script));
         let ended = child::run(command, context.child_user, program, Some(&context.log)).await;
         let status = ended.map_err(|error| {
             let message = format!("the helper cannot start `sh` for `hooks:{}`: {error}", hook.name());

@@ -50,7 +50,7 @@ impl Job {
 /// The job's context, as the helper makes it; children run as ourselves.
 pub(in crate::agent) fn context(job: Job) -> Context {
     let claim = crate::gitlab::Job::read(job.claim.to_string().as_bytes()).expect("id and token are there");
-    let place = BuildPlace { builds_dir: job.builds_dir.clone(), short_token: "abc".into() };
+    let place = BuildPlace { builds_dir: job.builds_dir.clone(), short_token: "abc".into(), ..BuildPlace::default() };
     let mut variables = job_variables(&claim, &place);
     job.variables.into_iter().for_each(|variable| variables.push(variable));
     let expanded = variables.expanded(str::to_owned);
@@ -74,5 +74,6 @@ pub(in crate::agent) fn context(job: Job) -> Context {
         gitlab_artifacts: gitlab,
         broker: BrokerClient::new(http, url),
         child_user: None,
+        settings: Default::default(),
     }
 }

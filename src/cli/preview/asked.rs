@@ -3,7 +3,7 @@
 use crate::gitlab::{BuildPlace, Job, job_variables};
 
 /// Variables that ask for a size, as Kubernetes' executor reads them.
-const KUBERNETES: [&str; 3] = ["KUBERNETES_", "KUBERNETES_HELPER_", "KUBERNETES_SERVICE_"];
+const KUBERNETES: [&str; 4] = ["KUBERNETES_", "KUBERNETES_HELPER_", "KUBERNETES_SERVICE_", "KUBERNETES_POD_"];
 
 /// `cpu-2, MAYFLY_MEMORY=5g`; nothing if the job leaves it to the fleet.
 pub(super) fn asked(job: &Job, tags: &[String]) -> Option<String> {
@@ -13,7 +13,7 @@ pub(super) fn asked(job: &Job, tags: &[String]) -> Option<String> {
     let variables = job_variables(job, &BuildPlace { builds_dir: "/builds".into(), ..BuildPlace::default() });
     let mut names: Vec<String> = ["MAYFLY_CPU", "MAYFLY_MEMORY", "MAYFLY_DISK"].map(str::to_owned).to_vec();
     for prefix in KUBERNETES {
-        for what in ["CPU", "MEMORY"] {
+        for what in ["CPU", "MEMORY", "EPHEMERAL_STORAGE"] {
             names.extend(["REQUEST", "LIMIT"].map(|bound| format!("{prefix}{what}_{bound}")));
         }
     }

@@ -6,10 +6,12 @@ use sha2::{Digest, Sha256};
 use tracing::{error, info};
 
 use crate::cache::object::{CacheSettings, cache_objects};
-use crate::gitlab::{BuildPlace, Job, job_variables};
+use crate::config::{Cache, JobSettings};
+use crate::gitlab::{Job, job_variables};
 use crate::ledger::keys::is_proof;
-use crate::ledger::wire::{OpenAnswer, OpenRequest, RunnerFacts};
+use crate::ledger::wire::{OpenAnswer, OpenRequest, RunnerFacts, RunnerSettings};
 use crate::ledger::{CacheGrant, Claim, Grant, OpenRefused, Record, Ticket};
+use crate::plan::build_place;
 
 use super::{Broker, BrokerAnswer, answer, refuse, unavailable};
 
@@ -62,9 +64,15 @@ impl Broker {
         else {
             return refuse(StatusCode::GONE, "the claim cannot be read");
         };
-        let place = BuildPlace { builds_dir: "/builds".into(), short_token: record.short_token.clone() };
-        let settings = CacheSettings { path: self.fleet.cache.path.clone(), shared: self.fleet.cache.shared };
-        let entries = cache_objects(&job, &job_variables(&job, &place), &record.short_token, &settings);
+        let (cache, settings) = match self.fleet.runner(&record.runner) {
+            Some(runner) => (self.fleet.cache_for(runner), self.fleet.settings_for(runner)),
+            // It left the fleet meanwhile; its last jobs run as the fleet's.
+            None => (self.fleet.cache.clone(), self.fleet.settings.clone()),
+        };
+        let place = build_place(&settings, &record.short_token);
+        let settings = in_task(settings, &cache);
+        let cache = CacheSettings { path: cache.path, shared: cache.shared };
+        let entries = cache_objects(&job, &job_variables(&job, &place), &record.short_token, &cache);
         let caches = entries.into_iter().map(|entry| CacheGrant {
             restore: entry.restore.into_iter().map(|candidate| candidate.object).collect(),
             save: entry.save.map(|candidate| candidate.object),
@@ -83,7 +91,25 @@ impl Broker {
             claimed_ms_ago: u64::try_from(passed).unwrap_or(0),
             trace: record.trace.clone(),
             grant: grant.sign(&self.keys.get().grant_key),
+            settings,
         })
+    }
+}
+
+/// What acts inside the task.
+fn in_task(settings: JobSettings, cache: &Cache) -> RunnerSettings {
+    RunnerSettings {
+        environment: settings.environment.unwrap_or_default(),
+        pre_get_sources_script: settings.pre_get_sources_script,
+        post_get_sources_script: settings.post_get_sources_script,
+        pre_build_script: settings.pre_build_script,
+        post_build_script: settings.post_build_script,
+        output_limit: settings.output_limit,
+        feature_flags: settings.feature_flags.unwrap_or_default(),
+        debug_trace_disabled: settings.debug_trace_disabled.unwrap_or_default(),
+        get_sources_timeout: settings.get_sources_timeout,
+        clone_url: settings.clone_url,
+        max_uploaded_archive_size: Some(cache.max_uploaded_archive_size).filter(|size| *size > 0),
     }
 }
 

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use crate::functions::{Event, Later};
-use crate::gitlab::{BuildPlace, FailureReason, Job, Outcome, job_variables};
+use crate::gitlab::{FailureReason, Job, Outcome, job_variables};
 use crate::launch::{EcsError, LaunchFacts, Launched, RunTask, definition, run_task};
 use crate::ledger::{Claim, LaunchState, Record, Stored, Ticket};
-use crate::plan::{Plan, service_environment};
+use crate::plan::{Plan, build_place, expanded, service_environment};
 
 use super::Dispatcher;
 use super::error::DispatchError;
@@ -142,13 +142,14 @@ impl Dispatcher {
     }
 
     async fn service_files(&self, record: &Record, job: &Job, plan: &Plan) -> Result<Vec<String>, DispatchError> {
-        let place = BuildPlace { builds_dir: "/builds".into(), short_token: record.short_token.clone() };
-        let variables = job_variables(job, &place);
+        let settings =
+            self.fleet.runner(&record.runner).map(|runner| self.fleet.settings_for(runner)).unwrap_or_default();
+        let variables = expanded(job, &job_variables(job, &build_place(&settings, &record.short_token)));
         let mut keys = Vec::new();
         for (index, _) in plan.services.iter().enumerate() {
             let service = &job.services[index];
             // A plan is made only where every environment can be written.
-            let env = service_environment(job, &variables, service).unwrap_or_default();
+            let env = service_environment(&variables, service).unwrap_or_default();
             keys.push(self.ledger.store_service(&record.job, index, env).await?);
         }
         Ok(keys)

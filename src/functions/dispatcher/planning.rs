@@ -12,7 +12,7 @@ use crate::gitlab::{
     DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, short_token, unsupported,
 };
 use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
-use crate::plan::plan;
+use crate::plan::{expanded, plan};
 
 use super::Dispatcher;
 use super::error::DispatchError;
@@ -104,13 +104,17 @@ impl Dispatcher {
             Ok(plan) => {
                 info!(job.id = key.id, task.size = %plan.size, "planned job {} with {}", key.id, plan.size);
                 let lines = note.iter().chain(&plan.words).map(|line| format!("\x1b[0K{line}\n"));
-                let words = framed(job, self.now(), &(header + &lines.collect::<String>()));
+                let words = masked(job, &(header + &lines.collect::<String>()));
+                let words = framed(job, self.now(), &words);
                 record.plan(plan, &words).expect("a new record is claimed");
                 record
             }
             Err(error) => {
-                record.trace = framed(job, self.now(), &header);
-                let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, error.to_string());
+                let lines = error.words().into_iter().map(|line| format!("\x1b[0K{line}\n"));
+                let words = masked(job, &(header + &lines.collect::<String>()));
+                record.trace = framed(job, self.now(), &words);
+                let message = masked(job, &error.to_string());
+                let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, message);
                 decided(record, outcome.for_server(&job.features.failure_reasons), Some(job), self.now())
             }
         }
@@ -128,6 +132,16 @@ impl Dispatcher {
 /// Lines of ours as the job's trace wants them: every line has its time, or none (runner-behaviour.md §2.6).
 pub(super) fn framed(job: &Job, now: jiff::Timestamp, text: &str) -> String {
     if job.variables.flag("FF_TIMESTAMPS", true) { timestamp_lines(now, text) } else { text.to_owned() }
+}
+
+/// `text` without the values of masked variables: an image's name may hold one.
+fn masked(job: &Job, text: &str) -> String {
+    let expanded = expanded(job, &job.variables);
+    job.variables
+        .masked_values()
+        .iter()
+        .chain(&expanded.masked_values())
+        .fold(text.to_owned(), |text, value| text.replace(value, "[MASKED]"))
 }
 
 /// A record whose end is known before it has begun; the text is framed as the lines above it.
