@@ -9,7 +9,9 @@ use thiserror::Error;
 use url::Url;
 
 use crate::gitlab::{Backoff, is_transient};
-use crate::ledger::wire::{CacheAccess, CacheAnswer, CacheRequest, OpenAnswer, OpenRequest, Refusal};
+use crate::ledger::wire::{
+    CacheAccess, CacheAnswer, CacheRequest, OpenAnswer, OpenRequest, Refusal, ServiceLogsAnswer, ServiceLogsRequest,
+};
 
 /// Why the broker did not do it.
 #[derive(Debug, Error)]
@@ -56,6 +58,14 @@ impl BrokerClient {
     /// See [`BrokerError`].
     pub async fn cache(&self, entry: usize, access: CacheAccess) -> Result<CacheAnswer, BrokerError> {
         self.post("cache", &CacheRequest { grant: self.grant.clone(), entry, access }).await
+    }
+
+    /// Asks for what the job's service number `service` has written since the answer with the mark `after`.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub async fn service_logs(&self, service: usize, after: Option<String>) -> Result<ServiceLogsAnswer, BrokerError> {
+        self.post("service-logs", &ServiceLogsRequest { grant: self.grant.clone(), service, after }).await
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, BrokerError> {

@@ -18,6 +18,7 @@ use super::file_variables;
 use super::frames::{Frame, FrameStream, Hello, LONGEST_SCRIPT, PIECE, Script, ScriptEnd, ToBuild, ToHelper, frames};
 use super::memory::{limit_mib, out_of_memory_kills};
 use super::process::{LEAK, Process};
+use super::services::add_hosts;
 use super::shell::find_shell;
 use super::tree::{adopt_orphans, kill_descendants, reap};
 
@@ -100,6 +101,13 @@ impl Build {
                         let said = self.run(script).await?;
                         self.say(said).await?;
                     }
+                    ToBuild::Names(names) => {
+                        let named = add_hosts(Path::new("/etc/hosts"), &names);
+                        if let Err(error) = &named {
+                            info!(%error, "the services have no names here");
+                        }
+                        self.say(ToHelper::Named(named.is_ok())).await?;
+                    }
                     // The script ended while the word was on its way.
                     ToBuild::Kill => {}
                     ToBuild::Bye => return Ok(()),
@@ -139,7 +147,7 @@ impl Build {
                         progress.killed.get_or_insert(Instant::now());
                     }
                     ToBuild::Bye => return Err(BuildError::HelperGone),
-                    ToBuild::Piece(_) | ToBuild::Run => {
+                    ToBuild::Piece(_) | ToBuild::Run | ToBuild::Names(_) => {
                         return Err(BuildError::Protocol("a script while one runs".into()));
                     }
                 },

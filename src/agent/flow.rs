@@ -14,6 +14,7 @@ use super::file_variables;
 use super::link::Link;
 use super::ownership;
 use super::scripts::{ScriptFailure, Scripts};
+use super::services::{ServiceLogs, Services};
 use super::shell::SHELLS;
 use super::signals::{Cut, Signals};
 use super::stages;
@@ -43,11 +44,22 @@ enum Failure {
 impl Flow<'_> {
     /// Runs the job and says how it ended.
     pub(super) async fn run(mut self) -> Outcome {
+        let section = self.context.log.section("prepare_script", "Preparing environment");
         if let Err(error) = self.prepare() {
             let message = format!("prepare environment: {error}");
             return Outcome::failed(error.reason, message);
         }
-        let result = self.run_stages().await;
+        let services = Services::of(self.context);
+        let logs = ServiceLogs::follow(&services, self.context);
+        let prepared = self.prepare_services(&services).await;
+        drop(section);
+        let result = match prepared {
+            Ok(()) => self.run_stages(&services).await,
+            failed => failed,
+        };
+        if let Some(logs) = logs {
+            logs.end().await;
+        }
         self.clean_up();
         match result {
             Ok(()) => Outcome::Success,
@@ -63,7 +75,6 @@ impl Flow<'_> {
     /// Makes the job's directories, and sees whether its image can run scripts at all.
     fn prepare(&mut self) -> Result<(), StageError> {
         let context = &*self.context;
-        let _section = context.log.section("prepare_script", "Preparing environment");
         context.log.line(&format!("Running on {} via mayfly...", host_name()));
         if self.build.shell().is_none() {
             let message =
@@ -81,7 +92,24 @@ impl Flow<'_> {
         })
     }
 
-    async fn run_stages(&mut self) -> Result<(), Failure> {
+    /// Names the services in the image and waits for them.
+    async fn prepare_services(&mut self, services: &Services) -> Result<(), Failure> {
+        let prepared = {
+            let (build, log) = (&mut *self.build, &self.context.log);
+            tokio::select! {
+                biased;
+                cut = self.signals.cut(true) => return Err(Failure::Cut(cut)),
+                environment = services.prepare(build, log) => environment,
+            }
+        };
+        for (name, value) in prepared {
+            // What the job has set itself is right.
+            self.context.environment.entry(name).or_insert(value);
+        }
+        Ok(())
+    }
+
+    async fn run_stages(&mut self, services: &Services) -> Result<(), Failure> {
         let result = match self.bring().await {
             Ok(()) => self.run_scripts().await,
             failed => failed,
@@ -89,6 +117,7 @@ impl Flow<'_> {
         if let Err(Failure::Cut(_) | Failure::Over(_)) = result {
             return result;
         }
+        services.tell_ends(&self.context.log).await;
         self.read_gitlab_env();
         // Both take place whatever becomes of the other; the first to have failed is the reason.
         let archived = self.cut_short(false, stages::archive_cache(self.context, result.is_err())).await;

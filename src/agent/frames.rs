@@ -29,6 +29,8 @@ pub(super) enum ToBuild {
     Run,
     /// End the script that runs.
     Kill,
+    /// Let these names lead to the job's services.
+    Names(Vec<String>),
     /// The job is over.
     Bye,
 }
@@ -44,6 +46,8 @@ pub(super) enum ToHelper {
     Ended(ScriptEnd),
     /// The script could not be started; one sentence.
     Failed(String),
+    /// Whether the names lead to the services now: only root may say so.
+    Named(bool),
 }
 
 /// Who build is.
@@ -117,6 +121,7 @@ impl Frame for ToBuild {
             ToBuild::Piece(bytes) => frame(b'p', bytes),
             ToBuild::Run => frame(b'r', b""),
             ToBuild::Kill => frame(b'k', b""),
+            ToBuild::Names(names) => frame(b'n', &json(names)),
             ToBuild::Bye => frame(b'b', b""),
         }
     }
@@ -127,6 +132,7 @@ impl Frame for ToBuild {
             b'p' => Ok(ToBuild::Piece(content)),
             b'r' => Ok(ToBuild::Run),
             b'k' => Ok(ToBuild::Kill),
+            b'n' => Ok(ToBuild::Names(read(&content)?)),
             b'b' => Ok(ToBuild::Bye),
             other => Err(FrameError::Kind(other)),
         }
@@ -140,6 +146,7 @@ impl Frame for ToHelper {
             ToHelper::Output(bytes) => frame(b'o', bytes),
             ToHelper::Ended(end) => frame(b'e', &json(end)),
             ToHelper::Failed(why) => frame(b'f', &json(why)),
+            ToHelper::Named(named) => frame(b'n', &json(named)),
         }
     }
 
@@ -150,6 +157,7 @@ impl Frame for ToHelper {
             b'o' => Ok(ToHelper::Output(content)),
             b'e' => Ok(ToHelper::Ended(read(&content)?)),
             b'f' => Ok(ToHelper::Failed(read(&content)?)),
+            b'n' => Ok(ToHelper::Named(read(&content)?)),
             other => Err(FrameError::Kind(other)),
         }
     }
@@ -213,6 +221,7 @@ mod tests {
             ToHelper::Output(Bytes::from_static(b"\xff\n")),
             ToHelper::Ended(end),
             ToHelper::Failed("no".into()),
+            ToHelper::Named(true),
         ] {
             assert_eq!(ToHelper::decode(frame.encode()).unwrap(), frame);
         }

@@ -141,6 +141,15 @@ impl Link {
         ran
     }
 
+    /// Lets `names` lead to the job's services in the image; `false` if its user may not say so.
+    pub(super) async fn name_services(&mut self, names: &[String]) -> Result<bool, LinkError> {
+        self.say(ToBuild::Names(names.to_vec())).await?;
+        match heard(timeout(ANSWER, self.stream.next()).await.map_err(|_| LinkError::Stuck)?)? {
+            ToHelper::Named(named) => Ok(named),
+            _ => Err(LinkError::Protocol),
+        }
+    }
+
     /// Lets build end.
     pub(super) async fn bye(mut self) {
         // It may have ended already.
@@ -180,7 +189,7 @@ impl Link {
                 (_, Some(why)) => return Ok(Ran::Stopped(why)),
                 (Ok(ToHelper::Ended(end)), None) => return Ok(Ran::Ended(end)),
                 (Ok(ToHelper::Failed(sentence)), None) => return Ok(Ran::Failed(sentence)),
-                (Ok(ToHelper::Hello(_)), None) => return Err(LinkError::Protocol),
+                (Ok(ToHelper::Hello(_) | ToHelper::Named(_)), None) => return Err(LinkError::Protocol),
                 (Err(error), None) => return Err(error),
             }
         }

@@ -3,13 +3,14 @@
 //! Each stream passes masks, URL parameters, token prefixes, UTF-8 and timestamps in this order (runner-behaviour.md
 //! §2.7) and ends in one output. Writing never waits; memory is bounded by the output's limit.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::gitlab::Outcome;
-use crate::gitlab::timestamps::{JOB_STREAM, RUNNER_STREAM, Timestamper};
+use crate::gitlab::timestamps::{JOB_STREAM, RUNNER_STREAM, SERVICE_STREAMS, Timestamper};
 
 use super::mask::Masker;
 use super::output::{OUTPUT_LIMIT, Output};
@@ -26,6 +27,8 @@ pub enum Stream {
     Runner,
     /// The job's scripts did.
     Job,
+    /// The service of this number did, counted from 0.
+    Service(u8),
 }
 
 /// How a job's log is written.
@@ -57,6 +60,9 @@ pub struct JobLog {
 struct Shared {
     runner: Filters,
     job: Filters,
+    /// Made when a service first says something.
+    services: BTreeMap<u8, Filters>,
+    settings: LogSettings,
     output: Output,
 }
 
@@ -71,17 +77,23 @@ impl JobLog {
     pub fn new(settings: LogSettings) -> Self {
         let sections = settings.sections;
         let (runner, job) = (Filters::new(&settings, RUNNER_STREAM), Filters::new(&settings, JOB_STREAM));
-        let output = Output::new(settings.begun, settings.limit.unwrap_or(OUTPUT_LIMIT), settings.timestamps);
-        JobLog { shared: Arc::new(Mutex::new(Shared { runner, job, output })), sections }
+        let begun = settings.begun.clone();
+        let settings = LogSettings { begun: Vec::new(), ..settings };
+        let output = Output::new(begun, settings.limit.unwrap_or(OUTPUT_LIMIT), settings.timestamps);
+        let shared = Shared { runner, job, services: BTreeMap::new(), settings, output };
+        JobLog { shared: Arc::new(Mutex::new(shared)), sections }
     }
 
     /// Writes bytes as they are, before masking and framing.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut shared = self.shared();
-        let Shared { runner, job, output } = &mut *shared;
+        let Shared { runner, job, services, settings, output } = &mut *shared;
         let filters = match stream {
             Stream::Runner => runner,
             Stream::Job => job,
+            Stream::Service(number) => {
+                services.entry(number).or_insert_with(|| Filters::new(settings, SERVICE_STREAMS.saturating_add(number)))
+            }
         };
         if !output.is_full() {
             output.append(&filters.write(bytes));

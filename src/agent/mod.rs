@@ -32,6 +32,7 @@ mod redact;
 mod scripts;
 pub mod secrets_pipe;
 pub mod section;
+mod services;
 mod setup;
 mod shell;
 mod signals;

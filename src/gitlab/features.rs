@@ -50,7 +50,7 @@ pub fn features() -> Features {
         image: true,
         services: true,
         service_variables: true,
-        service_multiple_aliases: false,
+        service_multiple_aliases: true,
         image_executor_opts: true,
         service_executor_opts: true,
         artifacts: true,

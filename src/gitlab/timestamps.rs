@@ -12,6 +12,9 @@ pub const RUNNER_STREAM: u8 = 0;
 /// The number of the scripts' lines.
 pub const JOB_STREAM: u8 = 1;
 
+/// The number of the first service's lines; the others' follow.
+pub const SERVICE_STREAMS: u8 = 0x0f;
+
 /// So much of an unfinished line is kept back before it is cut.
 const LONGEST_KEPT: usize = 8 << 10;
 

@@ -143,8 +143,8 @@ pub fn definition(plan: &Plan, fleet: &Fleet) -> Definition {
         // Kubernetes gives services the sources, too.
         mounts: vec![("builds", "/builds", false)],
         stop_timeout: 2,
-        // Their output is not masked, so it is not kept.
-        log_group: None,
+        // Their output is not masked, so it is kept only where the job asks for it.
+        log_group: plan.service_logs.then(|| log(&service_name(index))).flatten(),
     });
     Definition {
         arch: plan.arch,

@@ -147,6 +147,27 @@ pub enum CacheAnswer {
     Done,
 }
 
+/// `POST /service-logs`: asks for what a service of the job has written (`CI_DEBUG_SERVICES`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceLogsRequest {
+    /// The grant.
+    pub grant: String,
+    /// Which of the job's services, counted from 0.
+    pub service: usize,
+    /// Only what came after the answer with this mark.
+    pub after: Option<String>,
+}
+
+/// The broker's answer to a [`ServiceLogsRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceLogsAnswer {
+    /// New lines, in their order, without their ends.
+    pub lines: Vec<String>,
+    /// To ask on from here.
+    pub mark: Option<String>,
+}
+
 /// Why the broker refuses, as the body of a 4xx.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {

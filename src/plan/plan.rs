@@ -21,6 +21,9 @@ use super::price::price_per_minute;
 use super::registries::unused_credentials;
 use super::size::TaskSize;
 
+const NO_LOG_GROUP: &str = "\x1b[0;33mWARNING: CI_DEBUG_SERVICES shows nothing: this deployment keeps no logs (`log_group` in \
+                            the fleet's `[tasks]`)\x1b[0;m";
+
 /// A processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,6 +52,9 @@ pub struct Plan {
     pub build: BuildPlan,
     /// What runs beside them.
     pub services: Vec<ServicePlan>,
+    /// What the services write is kept, for the job's log: `CI_DEBUG_SERVICES`.
+    #[serde(default)]
+    pub service_logs: bool,
     /// Lines for the job's log: what was asked, what was given, why, and the price.
     pub words: Vec<String>,
 }
@@ -108,8 +114,14 @@ pub fn plan(job: &Job, tags: &[String], fleet: &Fleet, runner: &Runner) -> Resul
     let mut words = words(&ask, memory, &build, &fleet.region);
     let warnings = unused_credentials(job, &variables, &without).into_iter();
     words.extend(warnings.map(|warning| format!("\x1b[0;33mWARNING: {warning}\x1b[0;m")));
+    let debug = variables.flag("CI_DEBUG_SERVICES", false) && !settings.debug_trace_disabled.unwrap_or_default();
+    let wants_logs = debug && !services.is_empty();
+    if wants_logs && fleet.tasks.log_group.is_none() {
+        words.push(NO_LOG_GROUP.to_owned());
+    }
+    let service_logs = wants_logs && fleet.tasks.log_group.is_some();
     let Ask { size, disk_gib, arch, spot, .. } = ask;
-    Ok(Plan { size, disk_gib, arch, spot, memory, build, services, words })
+    Ok(Plan { size, disk_gib, arch, spot, memory, build, services, service_logs, words })
 }
 
 /// `variables` as image names, aliases and services see them: every value is expanded, once (runner-behaviour.md §3.9).

@@ -36,6 +36,18 @@ pub(super) fn ecs(url: &str, part: &'static str) -> aws_sdk_ecs::Client {
     aws_sdk_ecs::Client::from_conf(config.build())
 }
 
+/// A CloudWatch Logs client of the part called `part`; the stand-in for ECS answers it.
+pub(super) fn logs(url: &str, part: &'static str) -> aws_sdk_cloudwatchlogs::Client {
+    let config = aws_sdk_cloudwatchlogs::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .credentials_provider(credentials())
+        .app_name(app_name(part))
+        .timeout_config(timeouts())
+        .endpoint_url(url);
+    aws_sdk_cloudwatchlogs::Client::from_conf(config.build())
+}
+
 fn credentials() -> Credentials {
     Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "sandbox")
 }

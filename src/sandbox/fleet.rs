@@ -55,7 +55,7 @@ pub(super) fn fleet(facts: &FleetFacts<'_>, adjust: impl FnOnce(&mut Fleet)) -> 
             assign_public_ip: true,
             execution_role: EXECUTION_ROLE.into(),
             launch_key: LAUNCH_KEY_ARN.into(),
-            log_group: None,
+            log_group: Some("/mayfly/tasks".into()),
         },
         broker: Broker {
             url: url(facts.broker)?,

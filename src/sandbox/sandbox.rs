@@ -166,6 +166,7 @@ impl Sandbox {
             fleet: Arc::clone(&fleet),
             ledger: Ledger::new(Store::new(aws::s3(world.s3.url(), "broker"), LEDGER)),
             s3: aws::s3(world.s3.url(), "broker"),
+            logs: aws::logs(world.ecs.url(), "broker"),
             keys: Refreshable::new(secrets.broker_keys()),
             now: Arc::clone(&now),
         };

@@ -96,10 +96,14 @@ fn rows() -> Vec<Row> {
     rows.collect()
 }
 
-/// Whether `module::name` is a test of this folder.
+/// Whether `module::name` is a test of this folder, or `containers::module::name` one in real containers.
 fn is_there(test: &str) -> bool {
-    let Some((module, name)) = test.split_once("::") else { return false };
-    let text = fs::read_to_string(format!("tests/compat/{module}.rs")).unwrap_or_default();
+    let Some((module, name)) = test.rsplit_once("::") else { return false };
+    let file = match module.strip_prefix("containers::") {
+        Some(module) => format!("tests/containers/{module}.rs"),
+        None => format!("tests/compat/{module}.rs"),
+    };
+    let text = fs::read_to_string(file).unwrap_or_default();
     let mut lines = text.lines();
     let signatures = [format!("async fn {name}("), format!("fn {name}(")];
     let mut is_test = false;

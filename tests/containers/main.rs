@@ -11,6 +11,7 @@ mod jobs;
 #[path = "../compat/run.rs"]
 #[allow(dead_code, reason = "the compatibility tests use the rest")]
 mod run;
+mod services;
 #[path = "../stories/support.rs"]
 #[allow(dead_code, reason = "the stories use the rest")]
 mod support;

@@ -21,6 +21,7 @@ pub async fn serve(aws: &SdkConfig) -> Result<(), Error> {
         ledger: Ledger::new(Store::new(s3.clone(), &fleet.ledger.bucket)),
         fleet,
         s3,
+        logs: aws_sdk_cloudwatchlogs::Client::new(aws),
         keys: Refreshable::new(keys(&store).await?),
         now: Arc::new(Timestamp::now),
     };

@@ -1,5 +1,6 @@
 //! Answers requests to the broker by their method and path.
 
+use aws_sdk_cloudwatchlogs::Client as LogsClient;
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -42,6 +43,8 @@ pub struct Broker {
     pub ledger: Ledger,
     /// Signs URLs for the cache's and the agents' bucket.
     pub s3: Client,
+    /// Reads what services wrote.
+    pub logs: LogsClient,
     /// Its keys.
     pub keys: Refreshable<BrokerKeys>,
     /// The time.
@@ -58,6 +61,7 @@ impl Broker {
             (&Method::GET, path) if path.starts_with("/agent/") => self.agent(&path["/agent/".len()..]).await,
             (&Method::POST, "/open") => self.open(&request.body).await,
             (&Method::POST, "/cache") => self.cache(&request.body).await,
+            (&Method::POST, "/service-logs") => self.service_logs(&request.body).await,
             _ => refuse(StatusCode::NOT_FOUND, "there is nothing here"),
         }
     }

@@ -5,6 +5,7 @@ mod agent;
 mod broker;
 mod cache;
 mod open;
+mod service_logs;
 
 pub use broker::{Broker, BrokerAnswer, BrokerRequest};
 use broker::{URL_SECONDS, answer, refuse, unavailable};

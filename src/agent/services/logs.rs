@@ -1,0 +1,96 @@
+//! Shows what the services write in the job's log, where the job asks for it (`CI_DEBUG_SERVICES`, runner-behaviour.md §8.2).
+//!
+//! Fargate has no way to a container's output but its log stream, which the broker reads for us.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::agent::broker_client::{BrokerClient, BrokerError};
+use crate::agent::context::Context;
+use crate::agent::log::{JobLog, Stream};
+
+use super::Services;
+
+/// Between two questions.
+const AGAIN: Duration = Duration::from_secs(3);
+/// What was written last needs a moment until it can be read.
+const LAST: Duration = Duration::from_millis(500);
+/// No job waits longer for its services' last words.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Follows the services' output until it is told to end.
+pub(in crate::agent) struct ServiceLogs {
+    end: oneshot::Sender<()>,
+    follower: JoinHandle<()>,
+}
+
+impl ServiceLogs {
+    /// Begins, where the job asks for it.
+    pub(in crate::agent) fn follow(services: &Services, context: &Context) -> Option<ServiceLogs> {
+        if services.0.is_empty() || !context.variables.flag("CI_DEBUG_SERVICES", false) {
+            return None;
+        }
+        let streams = services.0.iter().enumerate().map(|(index, service)| Followed {
+            index,
+            label: format!("[service:{}-{}]", service.facts.image, service.title()),
+            mark: None,
+        });
+        let mut streams: Vec<Followed> = streams.collect();
+        let (broker, log) = (context.broker.clone(), context.log.clone());
+        let (end, mut ended) = oneshot::channel();
+        let follower = tokio::spawn(async move {
+            loop {
+                let is_last = tokio::time::timeout(AGAIN, &mut ended).await.is_ok();
+                if is_last {
+                    tokio::time::sleep(LAST).await;
+                }
+                for stream in &mut streams {
+                    if let Err(error) = stream.read_on(&broker, &log).await {
+                        log.runner_warning(&format!("the output of the services cannot be shown: {error}"));
+                        return;
+                    }
+                }
+                if is_last {
+                    return;
+                }
+            }
+        });
+        Some(ServiceLogs { end, follower })
+    }
+
+    /// Shows what is still to come, and ends.
+    pub(in crate::agent) async fn end(self) {
+        // It may have ended itself, with a warning.
+        let _ = self.end.send(());
+        let stop = self.follower.abort_handle();
+        if tokio::time::timeout(PATIENCE, self.follower).await.is_err() {
+            stop.abort();
+        }
+    }
+}
+
+struct Followed {
+    index: usize,
+    label: String,
+    mark: Option<String>,
+}
+
+impl Followed {
+    async fn read_on(&mut self, broker: &BrokerClient, log: &JobLog) -> Result<(), BrokerError> {
+        loop {
+            let answer = broker.service_logs(self.index, self.mark.clone()).await?;
+            let stream = Stream::Service(u8::try_from(self.index).unwrap_or(u8::MAX));
+            for line in &answer.lines {
+                // One line is one line: what a service writes cannot look like ours.
+                let line = line.replace(['\n', '\r'], " ");
+                log.write(stream, format!("\x1b[0;37m{} {line}\x1b[0;m\n", self.label).as_bytes());
+            }
+            self.mark = answer.mark;
+            if answer.lines.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+}
