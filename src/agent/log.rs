@@ -19,9 +19,9 @@ use super::utf8::Utf8;
 /// Who wrote a line (runner-behaviour.md §2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// We did.
+    /// We did, about the job: sections, warnings, its end.
     Runner,
-    /// The job's scripts did.
+    /// A stage did: the job's scripts, git, and we in the place of GitLab Runner's helper.
     Job,
 }
 
@@ -79,9 +79,9 @@ impl JobLog {
         }
     }
 
-    /// A plain line of ours.
+    /// A plain line of a stage.
     pub fn line(&self, text: &str) {
-        self.write(Stream::Runner, format!("{text}\n").as_bytes());
+        self.write(Stream::Job, format!("{text}\n").as_bytes());
     }
 
     /// A green line, as GitLab Runner's shells write notices.
@@ -101,7 +101,17 @@ impl JobLog {
 
     /// A yellow line with the word `WARNING`, as GitLab Runner itself writes them (runner-behaviour.md §2.1).
     pub fn runner_warning(&self, text: &str) {
-        self.line(&format!("\x1b[0K\x1b[0;33mWARNING: {text}\x1b[0;m"));
+        self.runner_line(&format!("\x1b[0;33mWARNING: {text}\x1b[0;m"));
+    }
+
+    /// A green line, as GitLab Runner itself writes them.
+    pub fn runner_info(&self, text: &str) {
+        self.runner_line(&format!("\x1b[32;1m{text}\x1b[0;m"));
+    }
+
+    /// A line about the job, with its colours.
+    pub(super) fn runner_line(&self, text: &str) {
+        self.write(Stream::Runner, format!("\x1b[0K{text}\n").as_bytes());
     }
 
     /// Begins a section with its headline; it ends when the value goes.
@@ -114,8 +124,8 @@ impl JobLog {
         Section::begin(self.clone(), name, headline, self.sections)
     }
 
-    /// Ends what the scripts write for now: a line that is not complete is complete.
-    pub fn end_of_script(&self) {
+    /// Ends what a stage writes for now: a line that is not complete is complete.
+    pub fn end_of_stage(&self) {
         let mut shared = self.shared();
         let Shared { job, output, .. } = &mut *shared;
         output.append(&job.finish());
@@ -123,7 +133,7 @@ impl JobLog {
 
     /// Ends the log with the job's last line; it has to be its last use.
     pub fn end(&self, outcome: &Outcome) {
-        self.end_of_script();
+        self.end_of_stage();
         let mut shared = self.shared();
         let Shared { runner, output, .. } = &mut *shared;
         let last = outcome.last_line();
@@ -240,7 +250,7 @@ mod tests {
         let log = JobLog::new(LogSettings { masking: hides("hunter2"), ..LogSettings::default() });
         log.warning("hunter2 is gone");
         log.write(Stream::Job, b"hunt");
-        log.line("between");
+        log.write(Stream::Runner, b"between\n");
         log.write(Stream::Job, b"er2 glpat-123 ?private_token=1\n");
         log.end(&Outcome::failed(FailureReason::ScriptFailure, "no hunter2"));
         assert_eq!(
@@ -256,9 +266,8 @@ mod tests {
         {
             let _section = log.section("step_script", "Executing");
             log.write(Stream::Job, b"half a ");
-            log.line("ours");
+            log.write(Stream::Runner, b"ours\n");
             log.write(Stream::Job, b"line");
-            log.end_of_script();
         }
         log.end(&Outcome::Success);
 

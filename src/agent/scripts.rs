@@ -65,6 +65,7 @@ impl<'a> Scripts<'a> {
 
     /// Runs the steps in order up to the first that fails, then `after_script`.
     pub(super) async fn run(&mut self) -> Result<(), ScriptFailure> {
+        self.context.job.policy.words().iter().for_each(|words| self.context.log.runner_info(words));
         let result = self.run_steps().await;
         self.status = match &result {
             Ok(()) => "success",

@@ -30,8 +30,8 @@ pub use job_client::{ArtifactUpload, JobClient, JobStatus, TraceAnswer, TraceErr
 pub use misread::misread;
 pub use outcome::Outcome;
 pub use parts::{
-    Artifact, ArtifactsFile, Cache, CachePolicy, Dependency, GitInfo, Image, JobFeatures, JobInfo, RunnerInfo, Script,
-    Service, Step, When,
+    Artifact, ArtifactsFile, Cache, CachePolicy, Dependency, GitInfo, Image, JobFeatures, JobInfo, PolicyOptions,
+    RunnerInfo, Script, Service, Step, When,
 };
 pub(crate) use predefined::DEFAULT_TIMEOUT_SECONDS;
 pub use predefined::{BuildPlace, job_variables, project_directory};

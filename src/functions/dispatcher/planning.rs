@@ -132,9 +132,14 @@ impl Dispatcher {
 /// Lines of ours as the job's trace wants them: without its secrets, and every line has its time, or none
 /// (runner-behaviour.md §2.6, §13, 17).
 pub(super) fn framed(job: &Job, now: jiff::Timestamp, text: &str) -> String {
-    let temp_dir = format!("{}.tmp", project_directory(job, "/builds"));
-    let text = Masking::of(job, &job.variables, |key| format!("{temp_dir}/{key}")).text(text);
+    let text = masked(job, text);
     if job.variables.flag("FF_TIMESTAMPS", true) { timestamp_lines(now, &text) } else { text }
+}
+
+/// `text` without the job's secrets: names of images, say, can hold one.
+pub(super) fn masked(job: &Job, text: &str) -> String {
+    let temp_dir = format!("{}.tmp", project_directory(job, "/builds"));
+    Masking::of(job, &job.variables, |key| format!("{temp_dir}/{key}")).text(text)
 }
 
 /// A record whose end is known before it has begun; the text is framed as the lines above it.
