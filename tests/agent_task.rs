@@ -298,7 +298,8 @@ async fn a_job_whose_time_is_over_runs_nothing_more() {
     world.claimed_ms_ago = 3_598_000;
     let end = run(world).await;
     assert_eq!((end.state.as_str(), end.reason.as_deref()), ("failed", Some("job_execution_timeout")));
-    assert!(!end.trace.contains("after_script"), "{}", end.trace);
+    assert!(!end.trace.contains("Running after_script"), "{}", end.trace);
+    assert!(end.trace.contains("WARNING: step_script could not run to completion"), "{}", end.trace);
     assert!(end.trace.contains("ERROR: Job failed: execution took longer than 1h0m0s seconds"), "{}", end.trace);
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn run(
     let mut buffer = vec![0; 16 << 10];
     let tell = |bytes: &[u8]| {
         if let Some(log) = log {
-            log.write(Stream::Runner, bytes);
+            log.write(Stream::Job, bytes);
         }
     };
     let mut open = true;

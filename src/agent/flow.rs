@@ -18,7 +18,7 @@ use super::services::{ServiceLogs, Services};
 use super::shell::SHELLS;
 use super::signals::{Cut, Signals};
 use super::stages;
-use super::timeouts::Timeouts;
+use super::timeouts::{Timeouts, warn_of_timeout};
 
 /// One job on its way.
 pub(super) struct Flow<'a> {
@@ -120,15 +120,17 @@ impl Flow<'_> {
         services.tell_ends(&self.context.log).await;
         self.read_gitlab_env();
         // Both take place whatever becomes of the other; the first to have failed is the reason.
-        let archived = self.cut_short(false, stages::archive_cache(self.context, result.is_err())).await;
+        let failed = result.is_err();
+        let archive = stages::archive_cache(self.context, failed);
+        let archived = self.cut_short(stages::archive_cache_name(failed), false, archive).await;
         if let Err(Failure::Cut(_)) = archived {
             return archived;
         }
-        let result = result.and(archived);
-        let uploaded = self.cut_short(false, stages::upload_artifacts(self.context, result.is_err())).await;
+        let upload = stages::upload_artifacts(self.context, failed);
+        let uploaded = self.cut_short(stages::upload_artifacts_name(failed), false, upload).await;
         match uploaded {
             Err(Failure::Cut(_)) => uploaded,
-            _ => result.and(uploaded),
+            _ => result.and(archived).and(uploaded),
         }
     }
 
@@ -136,13 +138,13 @@ impl Flow<'_> {
     async fn bring(&mut self) -> Result<(), Failure> {
         self.get_sources().await?;
         self.read_gitlab_env();
-        self.cut_short(true, stages::restore_cache(self.context)).await?;
-        self.cut_short(true, stages::download_artifacts(self.context)).await
+        self.cut_short("restore_cache", true, stages::restore_cache(self.context)).await?;
+        self.cut_short("download_artifacts", true, stages::download_artifacts(self.context)).await
     }
 
     /// All attempts together take no longer than `get_sources_timeout` (runner-behaviour.md §1.2).
     async fn get_sources(&self) -> Result<(), Failure> {
-        let sources = self.cut_short(true, stages::get_sources(self.context));
+        let sources = self.cut_short("get_sources", true, stages::get_sources(self.context));
         let most = self.timeouts.get_sources(self.context.settings.get_sources_timeout.as_deref());
         match tokio::time::timeout(most, sources).await {
             Ok(result) => result,
@@ -154,14 +156,17 @@ impl Flow<'_> {
     }
 
     async fn run_scripts(&mut self) -> Result<(), Failure> {
-        let given = self.cut_short(true, async {
+        let given = self.cut_short("step_script", true, async {
             self.give_to_build().await;
             Ok(())
         });
         given.await?;
-        let mut scripts =
-            Scripts { context: self.context, build: self.build, signals: self.signals, timeouts: self.timeouts };
-        scripts.run().await.map_err(|failure| match failure {
+        let mut scripts = Scripts::new(self.context, self.build, self.signals, self.timeouts);
+        let result = scripts.run().await;
+        // What is uploaded may be named after it.
+        let status = scripts.status;
+        self.context.environment.insert("CI_JOB_STATUS".into(), status.into());
+        result.map_err(|failure| match failure {
             ScriptFailure::Stage(error) | ScriptFailure::Broken(error) => Failure::Stage(error),
             ScriptFailure::TimedOut => Failure::Stage(StageError::new(
                 FailureReason::JobExecutionTimeout,
@@ -175,14 +180,19 @@ impl Flow<'_> {
     /// Runs a stage until it is done or something ends the job; a stage that is dropped kills what it started.
     async fn cut_short(
         &self,
+        name: &str,
         cancel_counts: bool,
         stage: impl Future<Output = Result<(), StageError>>,
     ) -> Result<(), Failure> {
-        tokio::select! {
+        let cut = tokio::select! {
             biased;
-            cut = self.signals.cut(cancel_counts) => Err(Failure::Cut(cut)),
-            result = stage => result.map_err(Failure::Stage),
+            cut = self.signals.cut(cancel_counts) => cut,
+            result = stage => return result.map_err(Failure::Stage),
+        };
+        if cut == Cut::TimedOut {
+            warn_of_timeout(self.context, name);
         }
+        Err(Failure::Cut(cut))
     }
 
     /// The image's user owns what its scripts find; only root can give.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 use url::Url;
 
-use crate::gitlab::{FailureReason, Outcome, Sender, http_client, unsupported};
+use crate::gitlab::{FailureReason, Outcome, Sender, http_client, misread, unsupported};
 use crate::ledger::keys::proof;
 use crate::ledger::wire::{OpenAnswer, OpenRequest};
 
@@ -125,11 +125,12 @@ async fn run(
     let Setup { mut context, timeout, refusal } = setup;
     let (timeouts, warnings) = Timeouts::read(timeout, &context.variables);
     let used = Duration::from_millis(answer.claimed_ms_ago);
-    for warning in warnings {
+    for warning in misread(&context.variables).into_iter().chain(warnings) {
         context.log.runner_warning(&warning);
     }
-    let debug = context.variables.flag("CI_DEBUG_TRACE", false);
-    let settings = TraceSettings { debug, ..TraceSettings::default() };
+    let debug = context.job.wants_debug_trace();
+    let dynamic_keep_alive = context.variables.flag("FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL", false);
+    let settings = TraceSettings { debug, dynamic_keep_alive, ..TraceSettings::default() };
     let trace = Trace::start(context.log.clone(), context.gitlab.clone(), answer.trace.len() as u64, settings);
     let signals = Signals { wish: trace.wish(), interrupted, deadline: opened + timeout.saturating_sub(used) };
     let refusal = refusal.map(|message| Outcome::failed(FailureReason::RunnerConfigurationError, message));

@@ -137,7 +137,7 @@ impl Link {
         stop: impl Future<Output = S>,
     ) -> Result<Ran<S>, LinkError> {
         let ran = self.run_script(script, log, stop).await;
-        log.end_of_script();
+        log.end_of_stage();
         ran
     }
 

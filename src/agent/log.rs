@@ -10,22 +10,19 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::gitlab::Outcome;
+use crate::gitlab::masking::{Filter, Masking};
 use crate::gitlab::timestamps::{JOB_STREAM, RUNNER_STREAM, SERVICE_STREAMS, Timestamper};
 
-use super::mask::Masker;
 use super::output::{OUTPUT_LIMIT, Output};
-use super::redact::Redactor;
 use super::section::Section;
-use super::tokens::token_redactor;
-use super::urls::url_redactor;
 use super::utf8::Utf8;
 
 /// Who wrote a line (runner-behaviour.md §2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// We did.
+    /// We did, about the job: sections, warnings, its end.
     Runner,
-    /// The job's scripts did.
+    /// A stage did: the job's scripts, git, and we in the place of GitLab Runner's helper.
     Job,
     /// The service of this number did, counted from 0.
     Service(u8),
@@ -34,12 +31,8 @@ pub enum Stream {
 /// How a job's log is written.
 #[derive(Clone, Debug, Default)]
 pub struct LogSettings {
-    /// Values that must not show.
-    pub masked: Vec<String>,
-    /// Mask tokens with all of GitLab's prefixes (`FF_MASK_ALL_DEFAULT_TOKENS`), not `glpat-` alone.
-    pub all_token_prefixes: bool,
-    /// More prefixes of tokens, from the server.
-    pub token_prefixes: Vec<String>,
+    /// What must not show.
+    pub masking: Masking,
     /// The server folds sections.
     pub sections: bool,
     /// Frame each line with its time (`FF_TIMESTAMPS`).
@@ -100,9 +93,9 @@ impl JobLog {
         }
     }
 
-    /// A plain line of ours.
+    /// A plain line of a stage.
     pub fn line(&self, text: &str) {
-        self.write(Stream::Runner, format!("{text}\n").as_bytes());
+        self.write(Stream::Job, format!("{text}\n").as_bytes());
     }
 
     /// A green line, as GitLab Runner's shells write notices.
@@ -122,7 +115,17 @@ impl JobLog {
 
     /// A yellow line with the word `WARNING`, as GitLab Runner itself writes them (runner-behaviour.md §2.1).
     pub fn runner_warning(&self, text: &str) {
-        self.line(&format!("\x1b[0K\x1b[0;33mWARNING: {text}\x1b[0;m"));
+        self.runner_line(&format!("\x1b[0;33mWARNING: {text}\x1b[0;m"));
+    }
+
+    /// A green line, as GitLab Runner itself writes them.
+    pub fn runner_info(&self, text: &str) {
+        self.runner_line(&format!("\x1b[32;1m{text}\x1b[0;m"));
+    }
+
+    /// A line about the job, with its colours.
+    pub(super) fn runner_line(&self, text: &str) {
+        self.write(Stream::Runner, format!("\x1b[0K{text}\n").as_bytes());
     }
 
     /// Begins a section with its headline; it ends when the value goes.
@@ -135,8 +138,8 @@ impl JobLog {
         Section::begin(self.clone(), name, headline, self.sections)
     }
 
-    /// Ends what the scripts write for now: a line that is not complete is complete.
-    pub fn end_of_script(&self) {
+    /// Ends what a stage writes for now: a line that is not complete is complete.
+    pub fn end_of_stage(&self) {
         let mut shared = self.shared();
         let Shared { job, output, .. } = &mut *shared;
         output.append(&job.finish());
@@ -144,12 +147,15 @@ impl JobLog {
 
     /// Ends the log with the job's last line; it has to be its last use.
     pub fn end(&self, outcome: &Outcome) {
-        self.end_of_script();
+        self.end_of_stage();
         let mut shared = self.shared();
         let Shared { runner, output, .. } = &mut *shared;
-        output.append(&runner.finish());
-        let last = runner.masked(outcome.last_line().as_bytes());
-        output.append_last(&String::from_utf8_lossy(&last));
+        let last = outcome.last_line();
+        let text = [runner.write(last.as_bytes()), runner.finish()].concat();
+        let fits = output.append(&text);
+        if !fits {
+            output.append_last(&runner.masked(&last));
+        }
     }
 
     /// The trace as far as it is written.
@@ -186,9 +192,7 @@ impl JobLog {
 
 /// What the bytes of one stream pass.
 struct Filters {
-    masker: Masker,
-    urls: Redactor,
-    tokens: Redactor,
+    secrets: Filter,
     utf8: Utf8,
     timestamper: Option<Timestamper>,
 }
@@ -196,28 +200,24 @@ struct Filters {
 impl Filters {
     fn new(settings: &LogSettings, stream: u8) -> Self {
         Filters {
-            masker: Masker::new(&settings.masked),
-            urls: url_redactor(),
-            tokens: token_redactor(settings.all_token_prefixes, &settings.token_prefixes),
+            secrets: settings.masking.filter(),
             utf8: Utf8::default(),
             timestamper: settings.timestamps.then(|| Timestamper::new(stream)),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut masked = Vec::with_capacity(bytes.len() + 64);
-        self.masker.write(bytes, &mut masked);
-        let text = self.redacted(&masked);
+        let (mut shown, mut text) = (Vec::with_capacity(bytes.len() + 64), Vec::new());
+        self.secrets.write(bytes, &mut shown);
+        self.utf8.write(&shown, &mut text);
         self.framed(text)
     }
 
     /// Ends all of them; the next bytes begin anew.
     fn finish(&mut self) -> Vec<u8> {
-        let mut masked = Vec::new();
-        self.masker.finish(&mut masked);
-        let mut text = self.redacted(&masked);
-        self.urls.finish();
-        self.tokens.finish();
+        let (mut shown, mut text) = (Vec::new(), Vec::new());
+        self.secrets.finish(&mut shown);
+        self.utf8.write(&shown, &mut text);
         self.utf8.finish(&mut text);
         let mut out = self.framed(text);
         if let Some(timestamper) = &mut self.timestamper {
@@ -227,19 +227,11 @@ impl Filters {
     }
 
     /// `text` without its secrets, unframed; for a stream that is at its end.
-    fn masked(&mut self, text: &[u8]) -> Vec<u8> {
-        let mut masked = Vec::new();
-        self.masker.write(text, &mut masked);
-        self.masker.finish(&mut masked);
-        self.redacted(&masked)
-    }
-
-    fn redacted(&mut self, masked: &[u8]) -> Vec<u8> {
-        let (mut scrubbed, mut sanitized, mut text) = (Vec::new(), Vec::new(), Vec::new());
-        self.urls.write(masked, &mut scrubbed);
-        self.tokens.write(&scrubbed, &mut sanitized);
-        self.utf8.write(&sanitized, &mut text);
-        text
+    fn masked(&mut self, text: &str) -> String {
+        let mut shown = Vec::new();
+        self.secrets.write(text.as_bytes(), &mut shown);
+        self.secrets.finish(&mut shown);
+        String::from_utf8_lossy(&shown).into_owned()
     }
 
     fn framed(&mut self, text: Vec<u8>) -> Vec<u8> {
@@ -263,12 +255,16 @@ mod tests {
         String::from_utf8(log.contents().to_vec()).unwrap()
     }
 
+    fn hides(value: &str) -> Masking {
+        Masking { values: vec![value.to_owned()], ..Masking::default() }
+    }
+
     #[test]
     fn our_lines_and_the_scripts_are_masked_alike() {
-        let log = JobLog::new(LogSettings { masked: vec!["hunter2".into()], ..LogSettings::default() });
+        let log = JobLog::new(LogSettings { masking: hides("hunter2"), ..LogSettings::default() });
         log.warning("hunter2 is gone");
         log.write(Stream::Job, b"hunt");
-        log.line("between");
+        log.write(Stream::Runner, b"between\n");
         log.write(Stream::Job, b"er2 glpat-123 ?private_token=1\n");
         log.end(&Outcome::failed(FailureReason::ScriptFailure, "no hunter2"));
         assert_eq!(
@@ -284,22 +280,95 @@ mod tests {
         {
             let _section = log.section("step_script", "Executing");
             log.write(Stream::Job, b"half a ");
-            log.line("ours");
+            log.write(Stream::Runner, b"ours\n");
             log.write(Stream::Job, b"line");
-            log.end_of_script();
         }
         log.end(&Outcome::Success);
 
         let lines: Vec<String> = text(&log).lines().map(|line| line[28..].to_owned()).collect();
         let shape: Vec<&str> = lines.iter().map(|line| &line[..4]).collect();
-        assert_eq!(shape, ["00O ", "00O+", "00O ", "01O ", "00O ", "00O+", "00O "], "{lines:?}");
+        assert_eq!(shape, ["00O ", "00O+", "00O ", "01O ", "00O ", "00O+"], "{lines:?}");
         assert_eq!(lines[3], "01O half a line");
         assert!(lines[0].contains("section_start:") && lines[4].contains("section_end:"), "{lines:?}");
     }
 
+    /// Writes `text` cut at `cuts` and returns all that GitLab would ever have.
+    fn logged(stream: Stream, timestamps: bool, text: &[u8], cuts: &[usize]) -> Vec<u8> {
+        let masking = Masking {
+            values: vec!["hunter2 is\nlong".into(), "hunter2".into(), "s\u{e9}cret".into()],
+            all_token_prefixes: true,
+            token_prefixes: vec!["acme-".into()],
+        };
+        let log = JobLog::new(LogSettings { masking, timestamps, ..LogSettings::default() });
+        let mut at = 0;
+        for cut in cuts.iter().chain([&text.len()]) {
+            log.write(stream, &text[at..*cut]);
+            at = *cut;
+        }
+        log.end(&Outcome::Success);
+        log.contents().to_vec()
+    }
+
+    /// What a person reads of a framed trace: frames taken off, continued lines joined.
+    fn read(trace: &[u8], timestamps: bool) -> Vec<u8> {
+        if !timestamps {
+            return trace.to_vec();
+        }
+        let mut text = Vec::new();
+        for line in trace.split_inclusive(|byte| *byte == b'\n') {
+            if line[31] == b'+' {
+                assert_eq!(text.pop(), Some(b'\n'));
+            }
+            text.extend_from_slice(&line[32..]);
+        }
+        text
+    }
+
+    #[test]
+    fn no_secret_shows_wherever_writes_are_cut() {
+        let text = "a hunter2 b hunter2 is\nlong s\u{e9}cret\r50%\rglpat-12.x_y acme-34 \
+                    http://h/?Private_Token=ab%20&X-Amz-Signature=cd \u{20ac}\n";
+        let bytes = [text.as_bytes(), b"\xff\xe2\x82 \xc3 end"].concat();
+        let shown = "a [MASKED] b [MASKED] [MASKED]\r50%\rglpat-[MASKED] acme-[MASKED] \
+                     http://h/?Private_Token=[MASKED]&X-Amz-Signature=[MASKED] \u{20ac}\n\u{fffd}\u{fffd} \u{fffd} end";
+        let end = "\x1b[0K\x1b[32;1mJob succeeded\x1b[0;m\n";
+        for stream in [Stream::Runner, Stream::Job] {
+            for timestamps in [false, true] {
+                // The scripts' last line gets its end before ours begins, where lines are framed.
+                let between = if stream == Stream::Job && timestamps { "\n" } else { "" };
+                let expected = format!("{shown}{between}{end}");
+                let check = |cuts: &[usize]| {
+                    let trace = logged(stream, timestamps, &bytes, cuts);
+                    let read = String::from_utf8(read(&trace, timestamps)).expect("a trace is text");
+                    assert_eq!(read, expected, "{stream:?}, timestamps {timestamps}, cut at {cuts:?}");
+                };
+                for first in 0..=bytes.len() {
+                    check(&[first]);
+                    // Neighbours and far ones: any secret is cut twice, too.
+                    [1, 2, 5, 40].iter().for_each(|far| check(&[first, (first + far).min(bytes.len())]));
+                }
+                check(&(0..bytes.len()).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_counted() {
+        let log = JobLog::new(LogSettings { masking: hides("xx"), timestamps: true, ..LogSettings::default() });
+        for piece in [&b"a x"[..], b"x\xc3", b"\xa9 b\r", &[b'y'; 5 << 20], b"more"] {
+            log.write(Stream::Job, piece);
+            let (crc32, size) = log.checksum();
+            let sent = log.piece(0, usize::MAX);
+            assert_eq!((crc32, size), (crc32fast::hash(&sent), sent.len() as u64));
+        }
+        log.end(&Outcome::Success);
+        let sent = [log.piece(0, 1 << 20), log.piece(1 << 20, usize::MAX)].concat();
+        assert_eq!(log.checksum(), (crc32fast::hash(&sent), sent.len() as u64));
+    }
+
     #[test]
     fn a_line_of_four_megabytes_ends_with_the_notice() {
-        let log = JobLog::new(LogSettings { masked: vec!["xx".into()], timestamps: true, ..LogSettings::default() });
+        let log = JobLog::new(LogSettings { masking: hides("xx"), timestamps: true, ..LogSettings::default() });
         for _ in 0..80 {
             log.write(Stream::Job, &[b'y'; 64 << 10]);
         }

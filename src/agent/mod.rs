@@ -6,7 +6,6 @@ pub mod files;
 pub mod sources;
 
 mod attempts;
-mod automaton;
 pub mod broker_client;
 pub mod build;
 #[cfg(test)]
@@ -22,13 +21,11 @@ mod git;
 pub mod helper;
 mod link;
 pub mod log;
-mod mask;
 mod memory;
 mod output;
 mod ownership;
 mod process;
 mod program;
-mod redact;
 mod scripts;
 pub mod secrets_pipe;
 pub mod section;
@@ -41,8 +38,6 @@ mod task_variables;
 #[cfg(test)]
 mod testing;
 mod timeouts;
-mod tokens;
 pub mod trace;
 mod tree;
-mod urls;
 mod utf8;

@@ -26,15 +26,15 @@ impl Output {
         Output { bytes: begun, limit, framed, full: false }
     }
 
-    /// Appends `text`, which ends between two characters, up to the limit.
-    pub(super) fn append(&mut self, text: &[u8]) {
+    /// Appends `text`, which ends between two characters, up to the limit; says whether all of it is there.
+    pub(super) fn append(&mut self, text: &[u8]) -> bool {
         if self.full {
-            return;
+            return text.is_empty();
         }
         let room = self.limit.saturating_sub(self.bytes.len());
         if text.len() <= room {
             self.bytes.extend_from_slice(text);
-            return;
+            return true;
         }
         let cut = (0..=room).rev().find(|at| text.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80)).unwrap_or(0);
         self.bytes.extend_from_slice(&text[..cut]);
@@ -44,6 +44,7 @@ impl Output {
              collected.\x1b[0;m\n",
             self.limit
         ));
+        false
     }
 
     /// Appends lines of ours that are there even when the limit is reached: how the job ended.

@@ -16,6 +16,8 @@ pub(super) struct Program<'a> {
     pub notice: Option<&'a str>,
     /// The lines: each an element of the job's list, which may hold line breaks.
     pub lines: &'a [String],
+    /// Lines that hold line breaks are told whole, as folded sections whose names begin so (`FF_SCRIPT_SECTIONS`).
+    pub sections: Option<&'a str>,
     /// The shell tells each command (`CI_DEBUG_TRACE`).
     pub xtrace: bool,
 }
@@ -48,11 +50,7 @@ impl Program<'_> {
         if let Some(notice) = self.notice {
             body.push_str(&echo(notice));
         }
-        for line in self.lines.iter().map(|line| line.trim()) {
-            body.push_str(&tell(line));
-            body.push_str(line);
-            body.push('\n');
-        }
+        body.push_str(&told_and_run(self.lines, self.sections));
         body
     }
 }
@@ -64,13 +62,31 @@ pub(super) fn is_identifier(name: &str) -> bool {
         && bytes.all(|b| b == b'_' || b.is_ascii_alphanumeric())
 }
 
+/// Each of the job's lines behind the one that tells it.
+pub(super) fn told_and_run(lines: &[String], sections: Option<&str>) -> String {
+    let lines = lines.iter().map(|line| line.trim()).enumerate();
+    lines.map(|(number, line)| format!("{}{line}\n", tell(number, line, sections))).collect()
+}
+
 /// The line that says what is run next (runner-behaviour.md §2.4).
-fn tell(line: &str) -> String {
-    match line.split_once('\n') {
-        None if line.is_empty() => "printf '\\n'\n".into(),
-        None => echo(&format!("$ {line}")),
-        Some((first, _)) => echo(&format!("$ {} # collapsed multi-line command", first.trim_end_matches('\r'))),
+fn tell(number: usize, line: &str, sections: Option<&str>) -> String {
+    match (line.split_once('\n'), sections) {
+        (None, _) if line.is_empty() => "printf '\\n'\n".into(),
+        (None, _) => echo(&format!("$ {line}")),
+        (Some((first, _)), None) => echo(&format!("$ {} # collapsed multi-line command", first.trim_end_matches('\r'))),
+        (Some(_), Some(prefix)) => tell_in_section(&format!("{prefix}_{number}"), line),
     }
+}
+
+/// The section holds what is run, not what that writes: its first line shows, the rest is folded.
+fn tell_in_section(name: &str, line: &str) -> String {
+    let now = r#""$(date +%s)""#;
+    let options = "[hide_duration=true,collapsed=true]";
+    let told = quote(&format!("\x1b[32;1m$ {line}\x1b[0;m"));
+    format!(
+        "printf 'section_start:%s:section_{name}{options}\\r\\033[0K%s\\n' {now} {told}\n\
+         printf 'section_end:%s:section_{name}\\r\\033[0K\\n' {now}\n"
+    )
 }
 
 fn echo(text: &str) -> String {
@@ -78,7 +94,7 @@ fn echo(text: &str) -> String {
 }
 
 /// One word for any shell. No shell can hold a NUL.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\0', "").replace('\'', r"'\''"))
 }
 
@@ -93,7 +109,15 @@ mod tests {
     fn text(environment: &[(&str, &str)], lines: &[&str]) -> String {
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let lines: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
-        Program { environment: &environment, directory: "/b/it's", notice: None, lines: &lines, xtrace: false }.text()
+        Program {
+            environment: &environment,
+            directory: "/b/it's",
+            notice: None,
+            lines: &lines,
+            sections: None,
+            xtrace: false,
+        }
+        .text()
     }
 
     #[test]
@@ -161,7 +185,14 @@ mod tests {
     fn run_lines(shell: &[&str], value: &str, lines: &[&str]) -> (i32, String) {
         let environment = BTreeMap::from([("VALUE".to_owned(), value.to_owned())]);
         let lines: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
-        let program = Program { environment: &environment, directory: "/", notice: None, lines: &lines, xtrace: false };
+        let program = Program {
+            environment: &environment,
+            directory: "/",
+            notice: None,
+            lines: &lines,
+            sections: None,
+            xtrace: false,
+        };
         let (code, text) = run(shell, &program.text()).unwrap();
         (code, text.lines().filter(|line| !line.starts_with("\x1b[32;1m$ ")).map(|line| format!("{line}\n")).collect())
     }
@@ -189,6 +220,31 @@ mod tests {
                 let ran = run_lines(&shell, "", lines);
                 assert_eq!((ran.0, ran.1.as_str()), (code, output), "{shell:?}: {lines:?}");
             }
+        }
+    }
+
+    #[test]
+    fn lines_with_line_breaks_are_sections_where_the_job_wants_it() {
+        let lines = ["echo one".to_owned(), "for i in 1 2\ndo echo \"\\$i\"\ndone".to_owned()];
+        let (environment, directory) = (BTreeMap::new(), "/");
+        let program = Program {
+            environment: &environment,
+            directory,
+            notice: None,
+            lines: &lines,
+            sections: Some("script_step"),
+            xtrace: false,
+        };
+        let times = regex::Regex::new("_(start|end):[0-9]+:").unwrap();
+        for shell in shells() {
+            let (code, text) = run(&shell, &program.text()).unwrap();
+            let time: String = text.split(':').nth(1).unwrap().to_owned();
+            assert!(time.parse::<u64>().is_ok(), "{text}");
+            let expected = "\x1b[32;1m$ echo one\x1b[0;m\none\n\
+                section_start:T:section_script_step_1[hide_duration=true,collapsed=true]\r\x1b[0K\
+                \x1b[32;1m$ for i in 1 2\ndo echo \"\\$i\"\ndone\x1b[0;m\n\
+                section_end:T:section_script_step_1\r\x1b[0K\n$i\n$i\n";
+            assert_eq!((code, times.replace_all(&text, "_$1:T:").as_ref()), (0, expected), "{shell:?}");
         }
     }
 

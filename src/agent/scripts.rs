@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::gitlab::{FailureReason, Step};
+use crate::gitlab::{FailureReason, Step, Variable, Variables};
 
 use super::context::{Context, StageError};
 use super::file_variables;
@@ -14,10 +14,13 @@ use super::link::{Link, Ran};
 use super::program::Program;
 use super::signals::{Cut, Signals};
 use super::stages;
-use super::timeouts::Timeouts;
+use super::timeouts::{Timeouts, warn_of_timeout};
 
 /// The step that runs behind the others, whatever became of them.
 const AFTER_SCRIPT: &str = "after_script";
+
+/// The step that GitLab adds for the keyword `release`.
+const RELEASE: &str = "release";
 
 /// How the scripts went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,20 +45,38 @@ enum Stop {
 
 /// Runs scripts for one job.
 pub(super) struct Scripts<'a> {
-    pub context: &'a Context,
-    pub build: &'a mut Link,
-    pub signals: &'a Signals,
-    pub timeouts: &'a Timeouts,
+    context: &'a Context,
+    build: &'a mut Link,
+    signals: &'a Signals,
+    timeouts: &'a Timeouts,
+    /// `CI_JOB_STATUS`.
+    pub status: &'static str,
 }
 
-impl Scripts<'_> {
+impl<'a> Scripts<'a> {
+    pub(super) fn new(
+        context: &'a Context,
+        build: &'a mut Link,
+        signals: &'a Signals,
+        timeouts: &'a Timeouts,
+    ) -> Scripts<'a> {
+        Scripts { context, build, signals, timeouts, status: "running" }
+    }
+
     /// Runs the steps in order up to the first that fails, then `after_script`.
     pub(super) async fn run(&mut self) -> Result<(), ScriptFailure> {
+        self.context.job.policy.words().iter().for_each(|words| self.context.log.runner_info(words));
         let result = self.run_steps().await;
+        self.status = match &result {
+            Ok(()) => "success",
+            Err(ScriptFailure::Cancelled) => "canceled",
+            Err(ScriptFailure::TimedOut) => "timedout",
+            Err(_) => "failed",
+        };
         if matches!(result, Err(ScriptFailure::Cut(_) | ScriptFailure::Broken(_))) {
             return result;
         }
-        let after = self.run_after_script(&result).await;
+        let after = self.run_after_script().await;
         match (result, after) {
             (_, Err(failure @ ScriptFailure::Cut(_))) => Err(failure),
             (Ok(()), after) => after,
@@ -67,45 +88,44 @@ impl Scripts<'_> {
         let deadline = self.timeouts.script.map(|timeout| Instant::now() + timeout);
         let steps = self.context.job.steps.iter();
         for step in steps.filter(|step| step.name != AFTER_SCRIPT && !step.script.is_empty()) {
-            let name = format!("step_{}", step.name.to_lowercase());
-            let headline = format!("Executing \"{name}\" stage of the job script");
-            let _section = self.context.log.named_section(name, &headline);
-            let lines = match step.name.as_str() {
-                "release" => step.script.iter().map(|line| self.context.variables.expand(line)).collect(),
-                _ => step.script.clone(),
-            };
-            let script = self.script(&self.between_the_runners(lines), None, "running");
-            let ran = self.run_script(&script, deadline, true).await?;
-            match ran {
-                Ran::Ended(end) => self.judge(&end).map_err(ScriptFailure::Stage)?,
-                Ran::Failed(sentence) => return Err(ScriptFailure::Stage(system_failure(sentence))),
-                Ran::Stopped(Stop::Cut(Cut::Cancelled)) => {
-                    self.context.log.runner_warning("script canceled externally (UI, API)");
-                    return Err(ScriptFailure::Cancelled);
-                }
-                Ran::Stopped(Stop::Cut(cut)) => return Err(ScriptFailure::Cut(cut)),
-                Ran::Stopped(Stop::Timeout) => {
-                    self.warn_of_timeout(&step.name);
-                    return Err(ScriptFailure::TimedOut);
-                }
-            }
+            self.run_step(step, deadline).await?;
         }
         Ok(())
     }
 
+    async fn run_step(&mut self, step: &Step, deadline: Option<Instant>) -> Result<(), ScriptFailure> {
+        let name = format!("step_{}", step.name.to_lowercase());
+        let lines = match step.name.as_str() {
+            RELEASE => self.expanded(&step.script),
+            _ => step.script.clone(),
+        };
+        let script = self.script(&self.between_the_runners(lines), None, "script_step");
+        let ran = {
+            let headline = format!("Executing \"{name}\" stage of the job script");
+            let _section = self.context.log.named_section(name.clone(), &headline);
+            self.run_script(&script, deadline, true).await?
+        };
+        match ran {
+            Ran::Ended(end) => self.judge(&end).map_err(ScriptFailure::Stage),
+            Ran::Failed(sentence) => Err(ScriptFailure::Stage(system_failure(sentence))),
+            Ran::Stopped(Stop::Cut(Cut::Cancelled)) => {
+                self.context.log.runner_warning("script canceled externally (UI, API)");
+                Err(ScriptFailure::Cancelled)
+            }
+            Ran::Stopped(Stop::Cut(cut)) => Err(self.cut(cut, &name)),
+            Ran::Stopped(Stop::Timeout) => {
+                warn_of_timeout(self.context, &name);
+                Err(ScriptFailure::TimedOut)
+            }
+        }
+    }
+
     /// Its failure counts only where the job wants it so; a cut always does.
-    async fn run_after_script(&mut self, result: &Result<(), ScriptFailure>) -> Result<(), ScriptFailure> {
+    async fn run_after_script(&mut self) -> Result<(), ScriptFailure> {
         let Some(step) = self.context.job.step(AFTER_SCRIPT).filter(|step| !step.script.is_empty()) else {
             return Ok(());
         };
-        let status = match result {
-            Ok(()) => "success",
-            Err(ScriptFailure::Cancelled) => "canceled",
-            Err(ScriptFailure::TimedOut) => "timedout",
-            Err(_) => "failed",
-        };
-        let _section = self.context.log.section(AFTER_SCRIPT, "Running after_script");
-        match self.after_script(step, status).await {
+        match self.after_script(step).await {
             Ok(()) => Ok(()),
             Err(ScriptFailure::Stage(error)) if self.context.variables.flag("AFTER_SCRIPT_IGNORE_ERRORS", true) => {
                 let text = format!("after_script failed, but job will continue unaffected: {error}");
@@ -116,20 +136,38 @@ impl Scripts<'_> {
         }
     }
 
-    async fn after_script(&mut self, step: &Step, status: &str) -> Result<(), ScriptFailure> {
+    async fn after_script(&mut self, step: &Step) -> Result<(), ScriptFailure> {
         let deadline = Instant::now() + self.timeouts.after_script;
-        let script = self.script(&step.script, Some("Running after script..."), status);
-        match self.run_script(&script, Some(deadline), false).await? {
+        let script = self.script(&step.script, Some("Running after script..."), "after_script_step");
+        let ran = {
+            let _section = self.context.log.section(AFTER_SCRIPT, "Running after_script");
+            self.run_script(&script, Some(deadline), false).await?
+        };
+        match ran {
             Ran::Ended(end) => self.judge(&end).map_err(ScriptFailure::Stage),
             Ran::Failed(sentence) => Err(ScriptFailure::Stage(system_failure(sentence))),
-            Ran::Stopped(Stop::Cut(cut)) => Err(ScriptFailure::Cut(cut)),
+            Ran::Stopped(Stop::Cut(cut)) => Err(self.cut(cut, AFTER_SCRIPT)),
             Ran::Stopped(Stop::Timeout) => {
-                self.warn_of_timeout(AFTER_SCRIPT);
+                warn_of_timeout(self.context, AFTER_SCRIPT);
                 let reason = FailureReason::JobExecutionTimeout;
                 let error = StageError::new(reason, "after_script timeout: context deadline exceeded");
                 Err(ScriptFailure::Stage(error))
             }
         }
+    }
+
+    fn cut(&self, cut: Cut, stage: &str) -> ScriptFailure {
+        if cut == Cut::TimedOut {
+            warn_of_timeout(self.context, stage);
+        }
+        ScriptFailure::Cut(cut)
+    }
+
+    /// Lines whose variables no shell expands, but we do: GitLab writes them so (runner-behaviour.md §3.3).
+    fn expanded(&self, lines: &[String]) -> Vec<String> {
+        let environment = self.context.environment.iter();
+        let variables: Variables = environment.map(|(key, value)| Variable::public(key, value.as_str())).collect();
+        lines.iter().map(|line| variables.expand(line)).collect()
     }
 
     async fn run_script(
@@ -161,21 +199,23 @@ impl Scripts<'_> {
         }
     }
 
-    fn script(&self, lines: &[String], notice: Option<&str>, status: &str) -> Script {
+    fn script(&self, lines: &[String], notice: Option<&str>, prefix: &str) -> Script {
         let context = self.context;
+        let folds = context.job.features.trace_sections && context.variables.flag("FF_SCRIPT_SECTIONS", false);
         let mut environment: BTreeMap<String, String> = context.environment.clone();
         environment.extend(file_variables::read_gitlab_env(&context.place));
         // Git reads its configuration from numbered variables: a job that brings its own has all of them.
         if !environment.contains_key("GIT_CONFIG_COUNT") {
             environment.extend(stages::git_environment(context));
         }
-        environment.insert("CI_JOB_STATUS".into(), status.into());
+        environment.insert("CI_JOB_STATUS".into(), self.status.into());
         let program = Program {
             environment: &environment,
             directory: &context.place.project_dir.to_string_lossy(),
             notice,
             lines,
-            xtrace: context.variables.flag("CI_DEBUG_TRACE", false),
+            sections: folds.then_some(prefix),
+            xtrace: context.job.wants_debug_trace(),
         };
         Script {
             program: program.text(),
@@ -213,14 +253,6 @@ impl Scripts<'_> {
                 Err(StageError { reason: FailureReason::ScriptFailure, exit_code: Some(code), message })
             }
         }
-    }
-
-    fn warn_of_timeout(&self, stage: &str) {
-        let text = format!(
-            "{stage} could not run to completion because the timeout was exceeded. For more control over job and script \
-             timeouts see: https://docs.gitlab.com/ci/runners/configure_runners/#set-script-and-after_script-timeouts"
-        );
-        self.context.log.runner_warning(&text);
     }
 }
 

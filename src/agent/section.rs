@@ -16,7 +16,7 @@ impl Section {
     pub(super) fn begin(log: JobLog, name: String, headline: &str, marked: bool) -> Self {
         let section = Section { log, name, marked };
         section.mark("section_start");
-        section.log.line(&format!("\x1b[0K\x1b[36;1m{headline}\x1b[0;m"));
+        section.log.runner_line(&format!("\x1b[36;1m{headline}\x1b[0;m"));
         section
     }
 
@@ -30,6 +30,7 @@ impl Section {
 
 impl Drop for Section {
     fn drop(&mut self) {
+        self.log.end_of_stage();
         self.mark("section_end");
     }
 }

@@ -5,10 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Client;
-use secrecy::ExposeSecret;
 use thiserror::Error;
 use url::Url;
 
+use crate::gitlab::masking::Masking;
 use crate::gitlab::{
     BuildPlace, DEFAULT_TIMEOUT_SECONDS, HttpError, Job, JobClient, Sender, Variable, Variables, http_client_with,
     job_variables, project_directory,
@@ -145,14 +145,8 @@ fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, Strin
 }
 
 fn log_settings(job: &Job, variables: &Variables, temp_dir: &Path, answer: &OpenAnswer) -> LogSettings {
-    let mut masked = variables.masked_values();
-    masked.extend(variables.expanded(|key| file_variables::path(temp_dir, key)).masked_values());
-    masked.push(job.token.expose_secret().to_owned());
-    masked.retain(|value| !value.is_empty());
     LogSettings {
-        masked,
-        all_token_prefixes: variables.flag("FF_MASK_ALL_DEFAULT_TOKENS", true),
-        token_prefixes: job.features.token_mask_prefixes.clone(),
+        masking: Masking::of(job, variables, |key| file_variables::path(temp_dir, key)),
         sections: job.features.trace_sections,
         timestamps: variables.flag("FF_TIMESTAMPS", true),
         begun: answer.trace.as_bytes().to_vec(),

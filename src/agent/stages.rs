@@ -7,14 +7,23 @@ use crate::cache::object::{CacheSettings, EntryObjects, cache_objects};
 use crate::gitlab::{Cache, CachePolicy};
 
 use super::artifacts;
+use super::attempts::attempt;
 use super::cache_stage;
 use super::context::{Context, StageError};
 use super::sources;
 
-/// Gets the sources.
+/// Gets the sources, behind what a first attempt has left.
 pub(super) async fn get_sources(context: &Context) -> Result<(), StageError> {
-    let _section = context.log.section("get_sources", "Getting source from Git repository");
-    sources::get_sources(context).await
+    let get = async |number| {
+        if number == 2 {
+            let headline = "Deleting all tracked and untracked files due to source fetch failure";
+            let _section = context.log.section("clear_worktree", headline);
+            sources::clear_worktree(context).await?;
+        }
+        let _section = context.log.section("get_sources", "Getting source from Git repository");
+        sources::get_sources(context).await
+    };
+    attempt(context, "GET_SOURCES_ATTEMPTS", get).await
 }
 
 /// Restores the job's caches.
@@ -22,8 +31,11 @@ pub(super) async fn restore_cache(context: &Context) -> Result<(), StageError> {
     if !context.job.cache.iter().any(Cache::holds_something) {
         return Ok(());
     }
-    let _section = context.log.section("restore_cache", "Restoring cache");
-    cache_stage::restore_cache(context, &objects(context)).await
+    let restore = async |_| {
+        let _section = context.log.section("restore_cache", "Restoring cache");
+        cache_stage::restore_cache(context, &objects(context)).await
+    };
+    attempt(context, "RESTORE_CACHE_ATTEMPTS", restore).await
 }
 
 /// Fetches the artifacts of earlier jobs.
@@ -32,8 +44,21 @@ pub(super) async fn download_artifacts(context: &Context) -> Result<(), StageErr
     if !context.job.dependencies.iter().any(|dependency| dependency.artifacts_file.as_ref().is_some_and(has_file)) {
         return Ok(());
     }
-    let _section = context.log.section("download_artifacts", "Downloading artifacts");
-    artifacts::download_artifacts(context).await
+    let download = async |_| {
+        let _section = context.log.section("download_artifacts", "Downloading artifacts");
+        artifacts::download_artifacts(context).await
+    };
+    attempt(context, "ARTIFACT_DOWNLOAD_ATTEMPTS", download).await
+}
+
+/// What the stage is called that saves the caches of a job that has failed or not.
+pub(super) fn archive_cache_name(failed: bool) -> &'static str {
+    if failed { "archive_cache_on_failure" } else { "archive_cache" }
+}
+
+/// What the stage is called that hands over the artifacts of a job that has failed or not.
+pub(super) fn upload_artifacts_name(failed: bool) -> &'static str {
+    if failed { "upload_artifacts_on_failure" } else { "upload_artifacts_on_success" }
 }
 
 /// Saves the caches of a job that has failed or not.
@@ -45,10 +70,8 @@ pub(super) async fn archive_cache(context: &Context, failed: bool) -> Result<(),
     if !context.job.cache.iter().any(is_due) {
         return Ok(());
     }
-    let _section = match failed {
-        false => context.log.section("archive_cache", "Saving cache for successful job"),
-        true => context.log.section("archive_cache_on_failure", "Saving cache for failed job"),
-    };
+    let headline = if failed { "Saving cache for failed job" } else { "Saving cache for successful job" };
+    let _section = context.log.section(archive_cache_name(failed), headline);
     cache_stage::archive_cache(context, &objects(context), failed).await
 }
 
@@ -57,10 +80,8 @@ pub(super) async fn upload_artifacts(context: &Context, failed: bool) -> Result<
     if !context.job.artifacts.iter().any(|a| a.when.matches(failed) && (a.untracked || !a.paths.is_empty())) {
         return Ok(());
     }
-    let _section = match failed {
-        false => context.log.section("upload_artifacts_on_success", "Uploading artifacts for successful job"),
-        true => context.log.section("upload_artifacts_on_failure", "Uploading artifacts for failed job"),
-    };
+    let headline = if failed { "Uploading artifacts for failed job" } else { "Uploading artifacts for successful job" };
+    let _section = context.log.section(upload_artifacts_name(failed), headline);
     artifacts::upload_artifacts(context, failed).await
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::gitlab::Variables;
 
+use super::context::Context;
 use super::durations::{GoDuration, parse_duration};
 
 /// How long `after_script` may take unless the job says otherwise.
@@ -25,8 +26,8 @@ impl Timeouts {
     pub(super) fn read(job: Duration, variables: &Variables) -> (Timeouts, Vec<String>) {
         let mut warnings = Vec::new();
         let mut wish = |name: &str| {
-            let text = variables.get(name).filter(|text| !text.is_empty())?;
-            match parse_duration(text) {
+            let text = variables.setting(name).filter(|text| !text.is_empty())?;
+            match parse_duration(&text) {
                 None => {
                     warnings.push(format!("Ignoring malformed {name} timeout: {text}"));
                     None
@@ -57,6 +58,14 @@ impl Timeouts {
     }
 }
 
+/// Tells that time ran out while `stage` ran, in GitLab Runner's words.
+pub(super) fn warn_of_timeout(context: &Context, stage: &str) {
+    context.log.runner_warning(&format!(
+        "{stage} could not run to completion because the timeout was exceeded. For more control over job and script \
+         timeouts see: https://docs.gitlab.com/ci/runners/configure_runners/#set-script-and-after_script-timeouts"
+    ));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +92,7 @@ mod tests {
         for (script, after_script, expected, warning) in [
             ("", "", (None, minutes(5)), None),
             ("10m", "1m", (Some(minutes(10)), minutes(1)), None),
+            ("${TEN}m", "", (Some(minutes(10)), minutes(5)), None),
             ("0", "0", (None, minutes(5)), None),
             ("-1m", "", (None, minutes(5)), Some("Ignoring relative RUNNER_SCRIPT_TIMEOUT timeout: -1m")),
             ("", "soon", (None, minutes(5)), Some("Ignoring malformed RUNNER_AFTER_SCRIPT_TIMEOUT timeout: soon")),
@@ -93,8 +103,10 @@ mod tests {
                 Some("RUNNER_SCRIPT_TIMEOUT timeout: 2h is longer than job timeout."),
             ),
         ] {
-            let variables = [("RUNNER_SCRIPT_TIMEOUT", script), ("RUNNER_AFTER_SCRIPT_TIMEOUT", after_script)];
-            let variables = variables.into_iter().map(|(key, value)| Variable::public(key, value)).collect();
+            let variables =
+                [("RUNNER_SCRIPT_TIMEOUT", script), ("RUNNER_AFTER_SCRIPT_TIMEOUT", after_script), ("TEN", "10")];
+            let variable = |(key, value)| Variable { raw: false, ..Variable::public(key, value) };
+            let variables = variables.into_iter().map(variable).collect();
             let (timeouts, warnings) = Timeouts::read(minutes(60), &variables);
             assert_eq!((timeouts.script, timeouts.after_script), expected);
             assert_eq!(warnings.first().map(String::as_str), warning);

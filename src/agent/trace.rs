@@ -52,6 +52,8 @@ pub struct TraceSettings {
     pub piece: usize,
     /// The job runs with `CI_DEBUG_TRACE`.
     pub debug: bool,
+    /// GitLab hears of a silent job every fourth interval (`FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL`).
+    pub dynamic_keep_alive: bool,
 }
 
 impl Default for TraceSettings {
@@ -63,6 +65,7 @@ impl Default for TraceSettings {
             patience: Duration::from_secs(30 * 60),
             piece: 1 << 20,
             debug: false,
+            dynamic_keep_alive: false,
         }
     }
 }
@@ -177,6 +180,9 @@ impl Sender {
     /// GitLab asks for short intervals while somebody looks at the log: who cancels a silent job then should not have to
     /// wait half a minute until it hears of it.
     fn keep_alive(&self) -> Duration {
+        if self.settings.dynamic_keep_alive {
+            return (self.interval * 4).clamp(self.settings.keep_alive, LONGEST_KEEP_ALIVE);
+        }
         let watched = self.interval <= WATCHED_INTERVAL;
         if watched { self.settings.keep_alive.min(WATCHED_KEEP_ALIVE) } else { self.settings.keep_alive }
     }
@@ -315,6 +321,9 @@ const WATCHED_INTERVAL: Duration = Duration::from_secs(3);
 
 /// GitLab hears of a silent job at least so often while somebody looks at its log.
 const WATCHED_KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// The longest that GitLab hears nothing, whatever interval it wants.
+const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(30 * 60);
 
 /// How long to wait before the final update is sent again that GitLab has taken and not yet written.
 const ASK_AGAIN: Duration = Duration::from_secs(3);

@@ -75,8 +75,8 @@ impl TraceLines {
                 self.held = Some(text.to_owned());
             }
         }
-        // Only after a CR, or when a line is very long, can the next piece belong to this line.
-        let may_go_on = |held: &String| held.ends_with('\r') || text.len() >= 8 << 10;
+        // Only behind a CR, or when a line is very long, can the next piece belong to this line.
+        let may_go_on = |held: &String| held.contains('\r') || text.len() >= 8 << 10;
         if self.held.as_ref().is_some_and(|held| !may_go_on(held) || held.len() > LONGEST_KEPT) {
             self.release(lines);
         }

@@ -65,7 +65,7 @@ pub fn features() -> Features {
         proxy: false,
         session: false,
         terminal: false,
-        multi_build_steps: false,
+        multi_build_steps: true,
         trace_reset: true,
         trace_checksum: true,
         trace_size: true,

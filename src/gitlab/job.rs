@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::parts::{
-    Artifact, Cache, Credentials, Dependency, GitInfo, Image, JobFeatures, JobInfo, RunnerInfo, Script, Service, Step,
+    Artifact, Cache, Credentials, Dependency, GitInfo, Image, JobFeatures, JobInfo, PolicyOptions, RunnerInfo, Script,
+    Service, Step,
 };
 use super::{Variable, Variables};
 
@@ -50,6 +51,8 @@ pub struct Job {
     pub credentials: Vec<Credentials>,
     /// What the server can take.
     pub features: JobFeatures,
+    /// The policy that added the job, if one did.
+    pub policy: PolicyOptions,
     /// Names of `secrets:`.
     pub secrets: Vec<String>,
     /// Names of the job's `inputs`.
@@ -103,10 +106,16 @@ impl Job {
             dependencies: parts.list("dependencies"),
             credentials: parts.list("credentials"),
             features: parts.take("features"),
+            policy: parts.take("policy_options"),
             secrets: parts.names("secrets"),
             inputs: parts.names("inputs"),
             unread: parts.unread,
         })
+    }
+
+    /// Whether the trace is to tell each command (`CI_DEBUG_TRACE`).
+    pub fn wants_debug_trace(&self) -> bool {
+        self.variables.flag("CI_DEBUG_TRACE", false)
     }
 
     /// The step called `name`.

@@ -1,11 +1,14 @@
 //! All we know about GitLab: its jobs, its hooks, and the runner and job APIs.
 
 mod failure_reason;
+mod feature_flags;
 mod features;
 mod hook;
 mod http;
 mod job;
 mod job_client;
+pub mod masking;
+mod misread;
 mod outcome;
 mod parts;
 mod predefined;
@@ -18,15 +21,17 @@ mod unsupported;
 mod variables;
 
 pub use failure_reason::FailureReason;
+pub use feature_flags::changed_flags;
 pub use features::{Features, features};
 pub use hook::{Hook, HookError, read_hook};
 pub use http::{HttpError, Sender, http_client, http_client_with};
 pub use job::{Identity, Job, Unread, identify};
 pub use job_client::{ArtifactUpload, JobClient, JobStatus, TraceAnswer, TraceError, UpdateAnswer, UpdateError};
+pub use misread::misread;
 pub use outcome::Outcome;
 pub use parts::{
     Artifact, ArtifactsFile, Cache, CachePolicy, Credentials, Dependency, GitInfo, Image, JobFeatures, JobInfo,
-    RunnerInfo, Script, Service, Step, When,
+    PolicyOptions, RunnerInfo, Script, Service, Step, When,
 };
 pub(crate) use predefined::DEFAULT_TIMEOUT_SECONDS;
 pub use predefined::{BuildPlace, job_variables, project_directory};

@@ -34,8 +34,8 @@ impl Timestamper {
 
     /// Frames `text` and appends all lines that are complete to `out`.
     ///
-    /// A progress bar's line is not held back: text with a CR and no LF behind it goes out up to the CR and is marked as
-    /// continued.
+    /// A progress bar's line is not held back: where a CR has no LF behind it, all of `text` goes out, and what follows is
+    /// marked as its continuation.
     pub fn write(&mut self, now: Timestamp, mut text: &[u8], out: &mut Vec<u8>) {
         while let Some(at) = text.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = text.split_at(at + 1);
@@ -44,15 +44,10 @@ impl Timestamper {
             out.extend_from_slice(line);
             text = rest;
         }
-        if let Some(at) = text.iter().rposition(|byte| *byte == b'\r') {
-            let (line, rest) = text.split_at(at + 1);
-            self.cut(now, line, out);
-            text = rest;
-        }
         if text.is_empty() {
             return;
         }
-        if text.len() + self.unfinished.len() > LONGEST_KEPT {
+        if text.contains(&b'\r') || text.len() + self.unfinished.len() > LONGEST_KEPT {
             self.cut(now, text, out);
         } else {
             self.begin(now);
@@ -136,8 +131,8 @@ mod tests {
             (&["one\ntwo\n"][..], vec![" one\n", " two\n"]),
             (&["o", "ne\r\n"], vec![" one\r\n"]),
             (&["no end"], vec![" no end\n"]),
-            (&["10%\r20%\r30", "%\rdone\n"], vec![" 10%\r20%\r\n", "+30%\rdone\n"]),
-            (&["section_start:1:x\r\x1b[0K", "Head\n"], vec![" section_start:1:x\r\n", "+\x1b[0KHead\n"]),
+            (&["10%\r20%\r30", "%\rdone\n"], vec![" 10%\r20%\r30\n", "+%\rdone\n"]),
+            (&["section_start:1:x\r\x1b[0K", "Head\n"], vec![" section_start:1:x\r\x1b[0K\n", "+Head\n"]),
             (&["\n\n"], vec![" \n", " \n"]),
         ] {
             let chunks: Vec<&[u8]> = chunks.iter().map(|c| c.as_bytes()).collect();

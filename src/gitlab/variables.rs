@@ -65,13 +65,14 @@ impl Variables {
         self.find(key).map(|v| v.value.as_str())
     }
 
+    /// The value under `key`, expanded: what a runner itself reads of a job's variables is read so.
+    pub fn setting(&self, key: &str) -> Option<String> {
+        self.find(key).map(|v| if v.raw { v.value.clone() } else { self.expand(&v.value) })
+    }
+
     /// Whether `key` says yes as Go's `strconv.ParseBool` reads it; anything unreadable is `default`.
     pub fn flag(&self, key: &str, default: bool) -> bool {
-        match self.get(key) {
-            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
-            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
-            _ => default,
-        }
+        self.setting(key).and_then(|text| read_bool(&text)).unwrap_or(default)
     }
 
     /// The values that must never show in the trace, longest first.
@@ -101,6 +102,15 @@ impl Variables {
 
     fn reference(&self, name: &str, file_path: &impl Fn(&str) -> String) -> Option<String> {
         self.find(name).map(|v| if v.file { file_path(&v.key) } else { v.value.clone() })
+    }
+}
+
+/// Yes or no as Go's `strconv.ParseBool` reads it.
+pub(super) fn read_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 

@@ -11,6 +11,7 @@ use super::needs::{NeedSpec, needs};
 use super::node::Node;
 use super::only::Policy;
 use super::parts;
+use super::release::release;
 use super::rules::{Rule, Starts, allow_failure, delay, numbers, starts};
 use super::schema::job_keywords;
 
@@ -159,6 +160,7 @@ impl Definition {
             "only" => self.only = Some(Policy::read(value, key)?),
             "except" => self.except = Some(Policy::read(value, key)?),
             "interruptible" => job.interruptible = value.boolean(key)?,
+            "release" => job.release = Some(release(value)?),
             "resource_group" => job.resource_group = value.optional_text(key)?,
             "inherit" => self.inherit_variables = inherit_variables(value)?,
             _ if SERVER_SIDE.iter().any(|(keyword, _)| *keyword == key) => {}

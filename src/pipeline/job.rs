@@ -66,6 +66,8 @@ pub struct Job {
     pub resource_group: Option<String>,
     /// `interruptible`.
     pub interruptible: bool,
+    /// `release`.
+    pub release: Option<Release>,
 }
 
 impl Pipeline {
@@ -225,6 +227,27 @@ pub struct Artifacts {
     pub expire_in: Option<String>,
     /// Report type and its paths.
     pub reports: Vec<(String, Vec<String>)>,
+}
+
+/// The release that GitLab makes when the job has succeeded, with variables as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Release {
+    /// The tag, made if it is not there.
+    pub tag_name: String,
+    /// What an annotated tag says.
+    pub tag_message: Option<String>,
+    /// Its title.
+    pub name: Option<String>,
+    /// Its text, or the name of a file that has it.
+    pub description: String,
+    /// What is tagged.
+    pub ref_name: Option<String>,
+    /// Titles of milestones.
+    pub milestones: Vec<String>,
+    /// When it is, was or will be out.
+    pub released_at: Option<String>,
+    /// `assets:links`, key by key.
+    pub links: Vec<Vec<(String, String)>>,
 }
 
 /// The environment of a job.

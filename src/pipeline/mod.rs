@@ -29,6 +29,7 @@ mod node;
 mod only;
 mod parts;
 mod reference;
+mod release;
 mod request;
 mod rules;
 mod schema;
@@ -42,7 +43,8 @@ pub use create::create;
 pub use error::ReadError;
 pub use expand::expanded;
 pub use job::{
-    AllowFailure, Artifacts, Cache, Environment, Image, Job, Need, Node, Pipeline, Retry, Service, Variable, When,
+    AllowFailure, Artifacts, Cache, Environment, Image, Job, Need, Node, Pipeline, Release, Retry, Service, Variable,
+    When,
 };
 pub use nearest::nearest;
 pub use request::{Ask, Request, Tree};

@@ -47,6 +47,8 @@ pub enum Verdict {
     Pass,
     /// The sender never hears an answer.
     Cut,
+    /// The sender is told 403, as by a policy that does not allow it.
+    Forbid,
 }
 
 type Gate = Arc<dyn Fn(Seen, Moment) -> BoxFuture<'static, Verdict> + Send + Sync>;
@@ -102,14 +104,17 @@ impl Traffic {
         };
         let _in_flight = InFlight(self.clone());
         let Some(gate) = gate else { return next.run(request).await };
-        if gate(seen.clone(), Moment::Arrived).await == Verdict::Cut {
-            return hang().await;
+        match gate(seen.clone(), Moment::Arrived).await {
+            Verdict::Pass => {}
+            Verdict::Cut => return hang().await,
+            Verdict::Forbid => return StatusCode::FORBIDDEN.into_response(),
         }
         let response = next.run(request).await;
-        if gate(seen, Moment::Answered).await == Verdict::Cut {
-            return hang().await;
+        match gate(seen, Moment::Answered).await {
+            Verdict::Pass => response,
+            Verdict::Cut => hang().await,
+            Verdict::Forbid => StatusCode::FORBIDDEN.into_response(),
         }
-        response
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {

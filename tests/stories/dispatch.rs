@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use mayfly::sandbox::Settings;
 use mayfly::sandbox::ecs::{Ending, Runtime, SimulatedTask};
+use mayfly::sandbox::traffic::Verdict;
 
 use crate::support::{Story, in_time, trace, until};
 
@@ -202,5 +203,27 @@ async fn without_capacity_a_job_waits_and_says_why() {
 
     until("a task", || story.sandbox.ecs.live_tasks() == 1).await;
     assert_eq!(job.status(), "running");
+    story.sandbox.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_that_cannot_keep_a_claim_takes_no_other() {
+    let story = Story::start_with(idle(), "build:\n  parallel: 5\n  script: ['true']\n").await;
+    story.sandbox.gitlab.faults().lose_next_hooks(100);
+    story.sandbox.traffic.set_gate(|seen, _| {
+        let keeps_a_claim = seen.server == "s3" && seen.method == "PUT" && seen.path.contains("/claims/");
+        let verdict = if keeps_a_claim { Verdict::Forbid } else { Verdict::Pass };
+        async move { verdict }.boxed()
+    });
+
+    let jobs = story.run().jobs();
+    story.sandbox.deployment.tick();
+    until("a job that is lost", || jobs.iter().any(|job| job.status() == "failed")).await;
+    story.quiet().await;
+
+    let (lost, waiting): (Vec<_>, Vec<_>) = jobs.iter().partition(|job| job.status() == "failed");
+    assert_eq!((lost.len(), waiting.len()), (1, 4));
+    assert!(trace(lost[0]).contains("Mayfly could not store the job in its ledger; retry it"), "{}", trace(lost[0]));
+    assert!(waiting.iter().all(|job| job.status() == "pending"));
     story.sandbox.shutdown().await;
 }

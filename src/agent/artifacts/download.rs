@@ -9,7 +9,6 @@ use cap_std::fs::Dir;
 use reqwest::{Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 
-use crate::agent::attempts::attempts;
 use crate::agent::context::{Context, StageError};
 use crate::cache::Unpacked;
 use crate::cache::unpack::UnpackError;
@@ -25,25 +24,11 @@ const PREFIX: &str = "Downloading artifacts from coordinator...";
 /// # Errors
 /// When one of them cannot be had: the job must not run without.
 pub async fn download_artifacts(context: &Context) -> Result<(), StageError> {
-    let requests = Backoff::new(3, Duration::from_secs(1), Duration::from_secs(5));
-    download_with(context, attempts(context, "ARTIFACT_DOWNLOAD_ATTEMPTS"), &requests).await
+    download_with(context, &Backoff::new(3, Duration::from_secs(1), Duration::from_secs(5))).await
 }
 
-/// The same, with these pauses between attempts of the stage and between requests.
-pub(super) async fn download_with(
-    context: &Context,
-    mut attempts: Backoff,
-    requests: &Backoff,
-) -> Result<(), StageError> {
-    loop {
-        let Err(error) = download_all(context, requests).await else { return Ok(()) };
-        let Some(pause) = attempts.pause(None) else { return Err(error) };
-        context.log.warning(&format!("Downloading artifacts failed: {error}. Retrying..."));
-        tokio::time::sleep(pause).await;
-    }
-}
-
-async fn download_all(context: &Context, requests: &Backoff) -> Result<(), StageError> {
+/// The same, with these pauses between requests.
+pub(super) async fn download_with(context: &Context, requests: &Backoff) -> Result<(), StageError> {
     for dependency in &context.job.dependencies {
         if dependency.artifacts_file.as_ref().is_none_or(|file| file.filename.is_empty()) {
             continue;

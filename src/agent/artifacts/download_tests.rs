@@ -33,8 +33,7 @@ fn job(gitlab: &str, builds: &Path, dependencies: &[Value]) -> Context {
 }
 
 async fn download(context: &Context) -> Result<(), StageError> {
-    let quick = |tries| Backoff::new(tries, Duration::from_millis(1), Duration::from_millis(1));
-    download_with(context, quick(1), &quick(3)).await
+    download_with(context, &Backoff::new(3, Duration::from_millis(1), Duration::from_millis(1))).await
 }
 
 fn log(context: &Context) -> String {

@@ -1,7 +1,8 @@
 //! Runs the job's scripts around get_sources, with sh in the helper (runner-behaviour.md §3.6).
 
 use crate::agent::child;
-use crate::agent::context::StageError;
+use crate::agent::context::{Context, StageError};
+use crate::agent::program::{quote, told_and_run};
 use crate::gitlab::FailureReason;
 
 use super::repository::Git;
@@ -18,6 +19,14 @@ impl Hook {
         match self {
             Hook::Before => "pre_get_sources_script",
             Hook::After => "post_get_sources_script",
+        }
+    }
+
+    /// What the names of its sections begin with: still the names that these hooks had before.
+    fn prefix(self) -> &'static str {
+        match self {
+            Hook::Before => "pre_clone_script",
+            Hook::After => "post_clone_script",
         }
     }
 }
@@ -42,7 +51,7 @@ pub(super) async fn run_hook(git: &Git<'_>, hook: Hook) -> Result<(), StageError
             Hook::Before => &context.place.builds_dir,
             Hook::After => &context.place.project_dir,
         });
-        let program = Some(program(&script));
+        let program = Some(program(context, hook, &script));
         let ended = child::run(command, context.child_user, program, Some(&context.log)).await;
         let status = ended.map_err(|error| {
             let message = format!("the helper cannot start `sh` for `hooks:{}`: {error}", hook.name());
@@ -61,18 +70,9 @@ pub(super) async fn run_hook(git: &Git<'_>, hook: Hook) -> Result<(), StageError
 }
 
 /// One shell runs all lines, tells each before it, and stops at the first that fails; standard input is empty.
-fn program(lines: &[String]) -> String {
-    let mut body = String::new();
-    for line in lines.iter().map(|line| line.trim()) {
-        let (first, rest) =
-            line.split_once('\n').map_or((line, ""), |(first, _)| (first, " # collapsed multi-line command"));
-        let told = quote(&format!("\x1b[32;1m$ {}{rest}\x1b[0;m", first.trim_end_matches('\r')));
-        body.push_str(&format!("printf '%s\\n' {told}\n{line}\n"));
-    }
-    format!("set -o errexit\n(eval {}) </dev/null\nexit 0\n", quote(&body))
-}
-
-/// One word for any shell. No shell can hold a NUL.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\0', "").replace('\'', r"'\''"))
+fn program(context: &Context, hook: Hook, lines: &[String]) -> String {
+    let folds = context.job.features.trace_sections && context.variables.flag("FF_SCRIPT_SECTIONS", false);
+    let body = quote(&told_and_run(lines, folds.then_some(hook.prefix())));
+    let trace = if context.job.wants_debug_trace() { "set -o xtrace\n" } else { "" };
+    format!("{trace}set -o errexit\n(eval {body}) </dev/null\nexit 0\n")
 }

@@ -8,7 +8,7 @@ mod stage;
 mod submodules;
 
 pub use super::git::git_environment;
-pub use stage::get_sources;
+pub use stage::{clear_worktree, get_sources};
 
 #[cfg(test)]
 mod tests;

@@ -2,36 +2,37 @@
 
 use std::io;
 
-use crate::agent::attempts::attempts;
 use crate::agent::context::{Context, Place, StageError, User};
-use crate::gitlab::{Backoff, FailureReason};
+use crate::gitlab::FailureReason;
 
 use super::hooks::{Hook, run_hook};
 use super::repository::{self, Git};
 use super::settings::{Settings, Strategy};
 use super::{directory, submodules};
 
-/// Brings the sources of the job into its project directory.
+/// Brings the sources of the job into its project directory, once.
 ///
 /// # Errors
 /// When the job cannot go on without them.
 pub async fn get_sources(context: &Context) -> Result<(), StageError> {
-    let (settings, warnings) = Settings::read(context)
-        .map_err(|error| StageError::new(FailureReason::RunnerConfigurationError, error.to_string()))?;
+    let (settings, warnings) = read_settings(context)?;
     warnings.iter().for_each(|warning| context.log.warning(warning));
-    get_with(context, &settings, attempts(context, "GET_SOURCES_ATTEMPTS")).await
+    attempt(context, &settings).await
 }
 
-async fn get_with(context: &Context, settings: &Settings, mut pauses: Backoff) -> Result<(), StageError> {
-    loop {
-        let Err(error) = attempt(context, settings).await else { return Ok(()) };
-        let Some(pause) = pauses.pause(None) else { return Err(error) };
-        context.log.warning(&format!("Getting the sources failed: {error}. Retrying..."));
-        tokio::time::sleep(pause).await;
-        if settings.strategy != Strategy::None {
-            in_directory(context, |place, _| directory::empty(place)).await?;
-        }
+/// Takes away what an attempt that failed has left.
+///
+/// # Errors
+/// When it cannot be taken away.
+pub async fn clear_worktree(context: &Context) -> Result<(), StageError> {
+    match read_settings(context)?.0.strategy {
+        Strategy::None => Ok(()),
+        _ => in_directory(context, |place, _| directory::empty(place)).await,
     }
+}
+
+fn read_settings(context: &Context) -> Result<(Settings, Vec<String>), StageError> {
+    Settings::read(context).map_err(|error| StageError::new(FailureReason::RunnerConfigurationError, error.to_string()))
 }
 
 async fn attempt(context: &Context, settings: &Settings) -> Result<(), StageError> {

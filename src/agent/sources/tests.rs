@@ -263,10 +263,11 @@ async fn a_repository_that_is_not_there_fails_the_job_by_name_after_all_attempts
     let context = context(job.variable("GET_SOURCES_ATTEMPTS", "2"));
     fs::remove_dir_all(origin.path("app")).unwrap();
 
-    let error = get_sources(&context).await.unwrap_err();
+    let error = crate::agent::stages::get_sources(&context).await.unwrap_err();
 
     assert_eq!((error.reason, error.exit_code), (FailureReason::ScriptFailure, Some(128)));
     assert!(error.message.contains(&format!("`file://{}`", origin.path("app").display())), "{error}");
+    assert_eq!(log(&context).matches("Deleting all tracked and untracked files").count(), 1);
     assert_eq!(log(&context).matches("Retrying...").count(), 1);
     assert_eq!(log(&context).matches("Created fresh repository.").count(), 2);
 }

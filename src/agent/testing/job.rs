@@ -30,7 +30,7 @@ impl Job {
 
     /// With a variable that is as it stands.
     pub(in crate::agent) fn variable(mut self, key: &str, value: &str) -> Self {
-        self.variables.push(Variable::public(key, value));
+        self.variables.push(Variable { raw: false, ..Variable::public(key, value) });
         self
     }
 

@@ -33,7 +33,7 @@ enum Step {
 
 enum Answer {
     Job(JobKey, Claim),
-    /// It came to nothing, and is said.
+    /// It came to nothing, and is said: whoever cannot keep a job must not take another.
     Unstored,
     Nothing,
     AskAgain,
@@ -108,7 +108,7 @@ impl Dispatcher {
                     uncounted.push(job.to_string());
                     steps.push(Box::pin(async move { Step::Driven(self.bring_on(job, claim).await) }));
                 }
-                Answer::Unstored => {}
+                Answer::Unstored => open = false,
                 Answer::Nothing => (open, nothing) = (false, true),
                 Answer::AskAgain => (open, ask_again) = (false, true),
             }

@@ -7,12 +7,14 @@ use tracing::{info, warn};
 
 use crate::config::Runner;
 use crate::functions::Later;
+use crate::gitlab::masking::Masking;
 use crate::gitlab::timestamps::timestamp_lines;
 use crate::gitlab::{
-    DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, short_token, unsupported,
+    DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, changed_flags,
+    project_directory, short_token, unsupported,
 };
 use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
-use crate::plan::{expanded, plan};
+use crate::plan::plan;
 
 use super::Dispatcher;
 use super::error::DispatchError;
@@ -81,6 +83,8 @@ impl Dispatcher {
             self.fleet.system_id,
             if runner.protected { ", for protected refs only" } else { "" }
         );
+        let flags = changed_flags(&job.variables).map(|flags| format!("\x1b[0K  feature flags: {flags}\n"));
+        let header = header + &flags.unwrap_or_default();
         if claim.body.len() > LARGEST_CLAIM {
             record.trace = framed(job, self.now(), &header);
             let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, TOO_LARGE);
@@ -129,19 +133,17 @@ impl Dispatcher {
     }
 }
 
-/// Lines of ours as the job's trace wants them: every line has its time, or none (runner-behaviour.md §2.6).
+/// Lines of ours as the job's trace wants them: without its secrets, and every line has its time, or none
+/// (runner-behaviour.md §2.6, §13, 17).
 pub(super) fn framed(job: &Job, now: jiff::Timestamp, text: &str) -> String {
-    if job.variables.flag("FF_TIMESTAMPS", true) { timestamp_lines(now, text) } else { text.to_owned() }
+    let text = masked(job, text);
+    if job.variables.flag("FF_TIMESTAMPS", true) { timestamp_lines(now, &text) } else { text }
 }
 
-/// `text` without the values of masked variables: an image's name may hold one.
-fn masked(job: &Job, text: &str) -> String {
-    let expanded = expanded(job, &job.variables);
-    job.variables
-        .masked_values()
-        .iter()
-        .chain(&expanded.masked_values())
-        .fold(text.to_owned(), |text, value| text.replace(value, "[MASKED]"))
+/// `text` without the job's secrets: names of images, say, can hold one.
+pub(super) fn masked(job: &Job, text: &str) -> String {
+    let temp_dir = format!("{}.tmp", project_directory(job, "/builds"));
+    Masking::of(job, &job.variables, |key| format!("{temp_dir}/{key}")).text(text)
 }
 
 /// A record whose end is known before it has begun; the text is framed as the lines above it.

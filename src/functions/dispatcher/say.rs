@@ -138,7 +138,8 @@ async fn append_once(client: &JobClient, offset: u64, text: &Bytes) -> Result<u6
 }
 
 async fn say_whole(client: &JobClient, outcome: &Outcome, text: &[u8]) -> Result<(), DispatchError> {
-    send_trace(client, text).await?;
+    // Nothing ran: no command is told.
+    send_trace(client, text, false).await?;
     finish(client, outcome, text, text.len() as u64).await
 }
 

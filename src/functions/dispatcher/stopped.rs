@@ -10,7 +10,7 @@ use crate::settle::{Settlement, settle};
 use super::error::DispatchError;
 use super::hints::Hint;
 use super::leased::ALL_JOBS;
-use super::planning::framed;
+use super::planning::{framed, masked};
 use super::{Dispatcher, Wanted};
 
 impl Dispatcher {
@@ -69,9 +69,10 @@ impl Dispatcher {
                 Ok(Hint::default())
             }
             Settlement::Relaunch { why } => {
-                warn!(job.id = job.id, attempt, why, "job {} is launched again: {why}", job.id);
                 let claim = self.ledger.claim(&job).await?;
                 let parsed = claim.as_ref().and_then(|claim| Job::read(&claim.body));
+                let why = parsed.as_ref().map_or(why.clone(), |job| masked(job, &why));
+                warn!(job.id = job.id, attempt, why, "job {} is launched again: {why}", job.id);
                 let words = parsed.as_ref().map(|job| {
                     framed(
                         job,
@@ -97,8 +98,9 @@ impl Dispatcher {
                     return Ok(Hint::default());
                 };
                 let Outcome::Failed { reason, message, .. } = outcome else { return Ok(Hint::default()) };
-                info!(job.id = job.id, reason = %reason, "settling job {}: {message}", job.id);
                 if let Some(parsed) = Job::read(&claim.body) {
+                    let message = masked(&parsed, &message);
+                    info!(job.id = job.id, reason = %reason, "settling job {}: {message}", job.id);
                     self.decide_and_say(stored, &parsed, &claim, reason, message).await?;
                 }
                 Ok(Hint::default())

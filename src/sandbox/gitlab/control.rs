@@ -60,6 +60,11 @@ impl GitLab {
         self.shared().change(|state| state.registry = Some(host.to_owned()));
     }
 
+    /// From now on `release` is a step of its job, as in a real GitLab; until then such a job only runs its script.
+    pub fn enable_releases(&self) {
+        self.shared().change(|state| state.releases = true);
+    }
+
     /// The largest artifact in bytes; 100 MiB until then.
     pub fn set_artifact_limit(&self, bytes: u64) {
         self.shared().change(|state| state.artifact_limit = bytes);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::options::Scope;
-use super::payload_parts::{artifacts, cache, image, services};
+use super::payload_parts::{artifacts, cache, image, release_command, services};
 use super::pipeline_row::Pipeline;
 use super::predefined::{self, Sent, last};
 use super::reasons::REASONS;
@@ -24,7 +24,7 @@ pub(super) fn claim(state: &State, job: &Job) -> Option<Value> {
         "runner_info": { "uuid": null, "timeout": timeout, "runner_session_url": null },
         "inputs": [],
         "variables": variables.iter().map(Sent::json).collect::<Vec<_>>(),
-        "steps": steps(job, timeout),
+        "steps": steps(state, job, timeout),
         "hooks": hooks(job),
         "image": job.definition.image.as_ref().map(image),
         "services": services(&job.definition.services),
@@ -122,8 +122,8 @@ fn hooks(job: &Job) -> Vec<Value> {
     if script.is_empty() { Vec::new() } else { vec![json!({ "name": "pre_get_sources_script", "script": script })] }
 }
 
-/// before_script and script are one step (runner-behaviour.md §1.4).
-fn steps(job: &Job, timeout: u64) -> Value {
+/// before_script and script are one step (runner-behaviour.md §1.4); a release is made behind it.
+fn steps(state: &State, job: &Job, timeout: u64) -> Value {
     let script = [job.definition.before_script.clone(), job.definition.script.clone()].concat();
     let mut steps = vec![json!({
         "name": "script",
@@ -132,6 +132,15 @@ fn steps(job: &Job, timeout: u64) -> Value {
         "when": "on_success",
         "allow_failure": false,
     })];
+    if let Some(release) = job.definition.release.as_ref().filter(|_| state.releases) {
+        steps.push(json!({
+            "name": "release",
+            "script": [release_command(release)],
+            "timeout": timeout,
+            "when": "on_success",
+            "allow_failure": false,
+        }));
+    }
     if !job.definition.after_script.is_empty() {
         steps.push(json!({
             "name": "after_script",

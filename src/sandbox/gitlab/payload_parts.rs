@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::artifact_types::{default_name, format_of};
-use crate::pipeline::{Artifacts, Cache, Image, Service};
+use crate::pipeline::{Artifacts, Cache, Image, Release, Service};
 
 pub(super) fn image(image: &Image) -> Value {
     json!({
@@ -77,6 +77,29 @@ pub(super) fn cache(cache: &Cache, index: Option<u64>, protected: bool) -> Value
         "when": cache.when,
         "fallback_keys": cache.fallback_keys.iter().map(|fallback| key(fallback)).collect::<Vec<_>>(),
     })
+}
+
+/// The command line that makes a release, its variables as the file has them: the runner expands them
+/// (runner-behaviour.md §3.3).
+pub(super) fn release_command(release: &Release) -> String {
+    let mut command = "release-cli create".to_owned();
+    let mut flag = |name: &str, value: &str| {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        command.push_str(&format!(" --{name} \"{value}\""));
+    };
+    let optional = |value: &Option<String>| value.clone().into_iter();
+    optional(&release.name).for_each(|name| flag("name", &name));
+    flag("description", &release.description);
+    flag("tag-name", &release.tag_name);
+    optional(&release.tag_message).for_each(|message| flag("tag-message", &message));
+    optional(&release.ref_name).for_each(|name| flag("ref", &name));
+    optional(&release.released_at).for_each(|at| flag("released-at", &at));
+    release.milestones.iter().for_each(|milestone| flag("milestone", milestone));
+    for link in &release.links {
+        let link: Map<String, Value> = link.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        flag("assets-link", &Value::from(link).to_string());
+    }
+    command
 }
 
 fn executor_opts(image: &Image) -> Value {

@@ -229,6 +229,7 @@ impl State {
             trace_limit: 100 * MIB,
             lower_stuck_timeouts: true,
             registry: None,
+            releases: false,
             storage: Default::default(),
         }
     }

@@ -47,6 +47,7 @@ pub(super) struct State {
     pub trace_limit: u64,
     pub lower_stuck_timeouts: bool,
     pub registry: Option<String>,
+    pub releases: bool,
     pub storage: BTreeMap<String, PathBuf>,
 }
 

@@ -1,7 +1,7 @@
 //! Hides what comes behind certain words in a stream; the words themselves stay.
 
 use super::automaton::{Automaton, State};
-use super::mask::MASK;
+use super::masker::MASK;
 
 /// Hides the run of bytes behind each word.
 ///

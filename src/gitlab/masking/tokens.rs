@@ -22,7 +22,7 @@ const PREFIXES: [&str; 14] = [
 
 /// A redactor for tokens with the built-in prefixes (all of them, or `glpat-` only) and those that the server names.
 ///
-/// GitLab Runner takes 15 in all and drops the rest; here all count.
+/// GitLab Runner takes the 15 shortest in all and drops the rest; here all count: a token more that is hidden harms nobody.
 pub(super) fn token_redactor(all_defaults: bool, from_server: &[String]) -> Redactor {
     let built_in = if all_defaults { &PREFIXES[..] } else { &PREFIXES[..1] };
     let words: Vec<&str> = built_in.iter().copied().chain(from_server.iter().map(String::as_str)).collect();
