@@ -67,7 +67,7 @@ impl Flow<'_> {
             return Err(StageError::new(FailureReason::RunnerConfigurationError, message));
         }
         let place = &context.place;
-        let files = file_variables::contents(&context.variables, &place.temp_dir);
+        let files = file_variables::contents(&context.variables);
         let made = file_variables::remove(place)
             .and_then(|()| file_variables::write(&place.builds_dir, &place.temp_dir, &files))
             .and_then(|()| place.make_project());

@@ -122,10 +122,10 @@ async fn run(
     interrupted: watch::Receiver<bool>,
     opened: Instant,
 ) -> HelperExit {
-    let Setup { mut context, timeout, refusal } = setup;
-    let (timeouts, warnings) = Timeouts::read(timeout, &context.variables);
+    let Setup { mut context, timeout, refusal, warnings } = setup;
+    let (timeouts, more) = Timeouts::read(timeout, &context.variables);
     let used = Duration::from_millis(answer.claimed_ms_ago);
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(more) {
         context.log.runner_warning(&warning);
     }
     let debug = context.variables.flag("CI_DEBUG_TRACE", false);

@@ -181,7 +181,7 @@ impl Scripts<'_> {
             program: program.text(),
             environment: Program::unassignable(&environment),
             temp_dir: context.place.temp_dir.to_string_lossy().into_owned(),
-            files: file_variables::contents(&context.variables, &context.place.temp_dir),
+            files: file_variables::contents(&context.variables),
         }
     }
 

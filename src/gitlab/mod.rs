@@ -1,6 +1,7 @@
 //! All we know about GitLab: its jobs, its hooks, and the runner and job APIs.
 
 mod failure_reason;
+mod feature_flags;
 mod features;
 mod hook;
 mod http;
@@ -11,6 +12,7 @@ mod parts;
 mod predefined;
 mod retry;
 mod runner_client;
+mod settings;
 mod short_token;
 mod signature;
 pub mod timestamps;
@@ -20,7 +22,7 @@ mod variables;
 pub use failure_reason::FailureReason;
 pub use features::{Features, features};
 pub use hook::{Hook, HookError, read_hook};
-pub use http::{HttpError, Sender, http_client, http_client_with};
+pub use http::{HttpError, Sender, holds_certificates, http_client, http_client_with};
 pub use job::{Identity, Job, Unread, identify};
 pub use job_client::{ArtifactUpload, JobClient, JobStatus, TraceAnswer, TraceError, UpdateAnswer, UpdateError};
 pub use outcome::Outcome;
@@ -29,9 +31,10 @@ pub use parts::{
     Service, Step, When,
 };
 pub(crate) use predefined::DEFAULT_TIMEOUT_SECONDS;
-pub use predefined::{BuildPlace, job_variables, project_directory};
+pub use predefined::{BuildPlace, job_variables, job_variables_in, project_directory};
 pub use retry::{Backoff, is_transient, retry_after};
 pub use runner_client::{Claimed, RunnerClient, RunnerError, SystemInfo};
+pub(crate) use settings::job_warnings;
 pub use short_token::short_token;
 pub use signature::{Verdict, WebhookSecrets, verify};
 pub use unsupported::unsupported;

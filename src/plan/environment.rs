@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::gitlab::{Job, Service, Variables};
+use crate::gitlab::{Service, Variable, Variables};
 
 /// Why a service's environment cannot be written: a sentence for the job's log.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -12,18 +12,18 @@ pub struct EnvironmentError {
     service: String,
 }
 
-/// The `.env` file of `service`: the job's public variables, then its own, expanded against all (runner-behaviour.md §3.9).
+/// The `.env` file of `service`: the public ones of the job's `variables`, which are expanded, then its own, expanded against
+/// all (runner-behaviour.md §3.9).
 ///
 /// A job variable that the format cannot hold is left out: the service did not ask for it.
 ///
 /// # Errors
 /// When one of the service's own variables has a line break.
-pub fn service_environment(job: &Job, variables: &Variables, service: &Service) -> Result<String, EnvironmentError> {
+pub fn service_environment(variables: &Variables, service: &Service) -> Result<String, EnvironmentError> {
     let mut lines = Vec::new();
-    for variable in job.variables.iter().filter(|variable| variable.public && !variable.file) {
-        let value = if variable.raw { variable.value.clone() } else { variables.expand(&variable.value) };
-        if is_line(&value) && is_name(&variable.key) {
-            lines.push(format!("{}={value}", variable.key));
+    for Variable { key, value, .. } in variables.iter().filter(|variable| variable.public && !variable.file) {
+        if is_line(value) && is_name(key) {
+            lines.push(format!("{key}={value}"));
         }
     }
     for variable in &service.variables {
@@ -51,6 +51,7 @@ fn is_name(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gitlab::Job;
     use serde_json::json;
 
     #[test]
@@ -65,10 +66,10 @@ mod tests {
         ]});
         let job = Job::read(body.to_string().as_bytes()).unwrap();
 
-        let env = service_environment(&job, &job.variables, &job.services[0]).unwrap();
+        let env = service_environment(&job.variables, &job.services[0]).unwrap();
 
         assert_eq!(env, "OPEN=yes\nPASSWORD=hush\n");
-        let error = service_environment(&job, &job.variables, &job.services[1]).unwrap_err();
+        let error = service_environment(&job.variables, &job.services[1]).unwrap_err();
         assert!(error.to_string().contains("`PASSWORD` of service `postgres`"), "{error}");
     }
 }

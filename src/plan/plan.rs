@@ -92,7 +92,7 @@ pub fn plan(job: &Job, tags: &[String], fleet: &Fleet, runner: &Runner) -> Resul
     let build = build_container(job, &variables, &fleet.images)?;
     let services = services(job, &variables, &fleet.images)?;
     no_host_socket(job, &variables)?;
-    job.services.iter().try_for_each(|service| service_environment(job, &variables, service).map(drop))?;
+    job.services.iter().try_for_each(|service| service_environment(&variables, service).map(drop))?;
     let memory = split_memory(ask.size, services.len(), ask.service_memory)
         .ok_or(PlanError::NoMemory { services: services.len(), size: ask.size })?;
     if !fleet.broker.agents.contains_key(&ask.arch.to_string()) {

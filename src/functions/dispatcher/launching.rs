@@ -148,7 +148,7 @@ impl Dispatcher {
         for (index, _) in plan.services.iter().enumerate() {
             let service = &job.services[index];
             // A plan is made only where every environment can be written.
-            let env = service_environment(job, &variables, service).unwrap_or_default();
+            let env = service_environment(&variables, service).unwrap_or_default();
             keys.push(self.ledger.store_service(&record.job, index, env).await?);
         }
         Ok(keys)

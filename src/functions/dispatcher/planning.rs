@@ -9,7 +9,8 @@ use crate::config::Runner;
 use crate::functions::Later;
 use crate::gitlab::timestamps::timestamp_lines;
 use crate::gitlab::{
-    DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, short_token, unsupported,
+    BuildPlace, DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, job_variables,
+    short_token, unsupported,
 };
 use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
 use crate::plan::plan;
@@ -127,7 +128,8 @@ impl Dispatcher {
 
 /// Lines of ours as the job's trace wants them: every line has its time, or none (runner-behaviour.md §2.6).
 pub(super) fn framed(job: &Job, now: jiff::Timestamp, text: &str) -> String {
-    if job.variables.flag("FF_TIMESTAMPS", true) { timestamp_lines(now, text) } else { text.to_owned() }
+    let timestamps = job_variables(job, &BuildPlace::default()).flag("FF_TIMESTAMPS", true);
+    if timestamps { timestamp_lines(now, text) } else { text.to_owned() }
 }
 
 /// A record whose end is known before it has begun; the text is framed as the lines above it.
