@@ -17,6 +17,7 @@ use super::shell::SHELLS;
 use super::signals::{Cut, Signals};
 use super::stages;
 use super::timeouts::Timeouts;
+use super::tree::end_descendants;
 
 /// One job on its way.
 pub(super) struct Flow<'a> {
@@ -101,7 +102,10 @@ impl Flow<'_> {
 
     /// What has to be there before the script.
     async fn bring(&mut self) -> Result<(), Failure> {
-        self.cut_short(true, stages::get_sources(self.context)).await?;
+        let brought = self.cut_short(true, stages::get_sources(self.context)).await;
+        // A hook script may have left daemons, which would see what the helper does next.
+        end_descendants().await;
+        brought?;
         self.read_gitlab_env();
         self.cut_short(true, stages::restore_cache(self.context)).await?;
         self.cut_short(true, stages::download_artifacts(self.context)).await

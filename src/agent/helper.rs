@@ -23,6 +23,7 @@ use super::setup::{Setup, set_up};
 use super::signals::Signals;
 use super::timeouts::Timeouts;
 use super::trace::{Finished, Trace, TraceSettings};
+use super::tree::adopt_orphans;
 
 /// So long the image of the job may need until its first process is there.
 const BUILD_PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -49,6 +50,10 @@ pub async fn helper(settings: HelperSettings, secrets: LaunchSecrets) -> HelperE
             return HelperExit::Misconfigured;
         }
     };
+    if let Err(error) = adopt_orphans() {
+        error!(%error, "cannot look after what hook scripts leave running");
+        return HelperExit::Misconfigured;
+    }
     let mut build = match wait_for_build(&settings, interrupted.clone()).await {
         Ok(build) => build,
         Err(exit) => return exit,
