@@ -11,7 +11,7 @@ use super::context::{Context, StageError};
 use super::file_variables;
 use super::frames::{Script, ScriptEnd};
 use super::link::{Link, Ran};
-use super::program::Program;
+use super::program::{Program, ShellOptions};
 use super::signals::{Cut, Signals};
 use super::stages;
 use super::timeouts::Timeouts;
@@ -165,17 +165,14 @@ impl Scripts<'_> {
         let context = self.context;
         let mut environment: BTreeMap<String, String> = context.environment.clone();
         environment.extend(file_variables::read_gitlab_env(&context.place));
-        // Git reads its configuration from numbered variables: a job that brings its own has all of them.
-        if !environment.contains_key("GIT_CONFIG_COUNT") {
-            environment.extend(stages::git_environment(context));
-        }
+        environment.extend(stages::git_environment(context, &environment));
         environment.insert("CI_JOB_STATUS".into(), status.into());
         let program = Program {
             environment: &environment,
             directory: &context.place.project_dir.to_string_lossy(),
             notice,
             lines,
-            xtrace: context.variables.flag("CI_DEBUG_TRACE", false),
+            options: ShellOptions::of(&context.variables),
         };
         Script {
             program: program.text(),
