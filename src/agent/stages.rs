@@ -3,6 +3,8 @@
 //!
 //! A stage with nothing to do prints nothing, not even its section.
 
+use std::collections::BTreeMap;
+
 use crate::cache::object::{CacheSettings, EntryObjects, cache_objects};
 use crate::gitlab::{Cache, CachePolicy};
 
@@ -11,9 +13,8 @@ use super::cache_stage;
 use super::context::{Context, StageError};
 use super::sources;
 
-/// Gets the sources.
+/// Gets the sources; each attempt has a section of its own.
 pub(super) async fn get_sources(context: &Context) -> Result<(), StageError> {
-    let _section = context.log.section("get_sources", "Getting source from Git repository");
     sources::get_sources(context).await
 }
 
@@ -64,9 +65,9 @@ pub(super) async fn upload_artifacts(context: &Context, failed: bool) -> Result<
     artifacts::upload_artifacts(context, failed).await
 }
 
-/// The environment with which git in the image's scripts reaches the job's repositories.
-pub(super) fn git_environment(context: &Context) -> Vec<(String, String)> {
-    sources::git_environment(context)
+/// What git in the image's scripts needs in `environment`, to reach the job's repositories.
+pub(super) fn git_environment(context: &Context, environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    sources::git_environment(context, environment)
 }
 
 fn objects(context: &Context) -> Vec<EntryObjects> {

@@ -1,7 +1,10 @@
 //! Runs the job's scripts around get_sources, with sh in the helper (runner-behaviour.md §3.6).
 
+use std::collections::BTreeMap;
+
 use crate::agent::child;
 use crate::agent::context::StageError;
+use crate::agent::program::{Program, ShellOptions};
 use crate::gitlab::FailureReason;
 
 use super::repository::Git;
@@ -26,14 +29,21 @@ impl Hook {
 pub(super) async fn run_hook(git: &Git<'_>, hook: Hook) -> Result<(), StageError> {
     let context = git.context();
     for script in context.job.hooks.iter().filter(|script| script.name == hook.name()) {
-        let mut command = child::command("sh", context);
-        command.envs(git.environment().iter().map(|(key, value)| (key, value)));
-        command.current_dir(match hook {
+        let directory = match hook {
             Hook::Before => &context.place.builds_dir,
             Hook::After => &context.place.project_dir,
-        });
-        let program = Some(program(&script.script));
-        let ended = child::run(command, context.child_user, program, Some(&context.log)).await;
+        };
+        let mut command = child::command("sh", context);
+        command.envs(git.environment().iter().map(|(key, value)| (key, value))).current_dir(directory);
+        let program = Program {
+            // The helper's own `PATH` and `HOME` are not the job's to replace: the variables are there already.
+            environment: &BTreeMap::new(),
+            directory: &directory.to_string_lossy(),
+            notice: None,
+            lines: &script.script,
+            options: ShellOptions::of(&context.variables),
+        };
+        let ended = child::run(command, context.child_user, Some(program.text()), Some(&context.log)).await;
         let status = ended.map_err(|error| {
             let message = format!("the helper cannot start `sh` for `hooks:{}`: {error}", hook.name());
             StageError::new(FailureReason::RunnerSystemFailure, message)
@@ -48,21 +58,4 @@ pub(super) async fn run_hook(git: &Git<'_>, hook: Hook) -> Result<(), StageError
         }
     }
     Ok(())
-}
-
-/// One shell runs all lines, tells each before it, and stops at the first that fails; standard input is empty.
-fn program(lines: &[String]) -> String {
-    let mut body = String::new();
-    for line in lines.iter().map(|line| line.trim()) {
-        let (first, rest) =
-            line.split_once('\n').map_or((line, ""), |(first, _)| (first, " # collapsed multi-line command"));
-        let told = quote(&format!("\x1b[32;1m$ {}{rest}\x1b[0;m", first.trim_end_matches('\r')));
-        body.push_str(&format!("printf '%s\\n' {told}\n{line}\n"));
-    }
-    format!("set -o errexit\n(eval {}) </dev/null\nexit 0\n", quote(&body))
-}
-
-/// One word for any shell. No shell can hold a NUL.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\0', "").replace('\'', r"'\''"))
 }

@@ -4,34 +4,50 @@ use std::io;
 
 use crate::agent::attempts::attempts;
 use crate::agent::context::{Context, Place, StageError, User};
-use crate::gitlab::{Backoff, FailureReason};
+use crate::gitlab::FailureReason;
 
 use super::hooks::{Hook, run_hook};
 use super::repository::{self, Git};
 use super::settings::{Settings, Strategy};
 use super::{directory, submodules};
 
-/// Brings the sources of the job into its project directory.
+/// Brings the sources of the job into its project directory; every attempt is a stage of its own.
 ///
 /// # Errors
 /// When the job cannot go on without them.
 pub async fn get_sources(context: &Context) -> Result<(), StageError> {
-    let (settings, warnings) = Settings::read(context)
+    let settings = Settings::read(context)
         .map_err(|error| StageError::new(FailureReason::RunnerConfigurationError, error.to_string()))?;
-    warnings.iter().for_each(|warning| context.log.warning(warning));
-    get_with(context, &settings, attempts(context, "GET_SOURCES_ATTEMPTS")).await
+    let mut pauses = attempts(context, "GET_SOURCES_ATTEMPTS");
+    for number in 1.. {
+        // A worktree in which git has failed once may let it fail again.
+        let cleared = match number {
+            2 => clear_worktree(context, &settings).await,
+            _ => Ok(()),
+        };
+        let done = match cleared {
+            Ok(()) => {
+                let _section = context.log.section("get_sources", "Getting source from Git repository");
+                attempt(context, &settings).await
+            }
+            failed => failed,
+        };
+        let Err(error) = done else { break };
+        let Some(pause) = pauses.pause(None) else { return Err(error) };
+        context.log.runner_warning(&format!("Getting the sources failed: {error}. Retrying..."));
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
 }
 
-async fn get_with(context: &Context, settings: &Settings, mut pauses: Backoff) -> Result<(), StageError> {
-    loop {
-        let Err(error) = attempt(context, settings).await else { return Ok(()) };
-        let Some(pause) = pauses.pause(None) else { return Err(error) };
-        context.log.warning(&format!("Getting the sources failed: {error}. Retrying..."));
-        tokio::time::sleep(pause).await;
-        if settings.strategy != Strategy::None {
-            in_directory(context, |place, _| directory::empty(place)).await?;
-        }
+async fn clear_worktree(context: &Context, settings: &Settings) -> Result<(), StageError> {
+    if settings.strategy == Strategy::None {
+        return Ok(());
     }
+    let headline = "Deleting all tracked and untracked files due to source fetch failure";
+    let _section = context.log.section("clear_worktree", headline);
+    context.log.notice("Deleting tracked and untracked files...");
+    in_directory(context, |place, _| directory::empty(place)).await
 }
 
 async fn attempt(context: &Context, settings: &Settings) -> Result<(), StageError> {
@@ -56,7 +72,7 @@ async fn attempt(context: &Context, settings: &Settings) -> Result<(), StageErro
 async fn with_git(context: &Context, settings: &Settings) -> Result<(), StageError> {
     let correlation_id = uuid::Uuid::new_v4().simple().to_string();
     let traced = context.variables.flag("FF_USE_GITALY_CORRELATION_ID", true);
-    let git = Git::new(context, traced.then_some(&correlation_id))?;
+    let git = Git::new(context, traced.then_some(&correlation_id)).await?;
     run_hook(&git, Hook::Before).await?;
     let fresh = settings.strategy == Strategy::Clone;
     in_directory(context, move |place, owner| {
