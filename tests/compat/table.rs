@@ -27,10 +27,8 @@ const TOPICS: &str = "image:pull_policy image:docker image:kubernetes image:entr
 const NOT_YET: &str = "
 after_script allow_failure artifacts cache coverage dast_configuration dependencies environment except extends
 hooks id_tokens identity image inherit inputs interruptible manual_confirmation needs only pages parallel
-publish release resource_group retry rules run secrets services stage start_in tags timeout trigger variables
-when GIT_STRATEGY GIT_DEPTH GIT_CHECKOUT GIT_CLEAN_FLAGS GIT_FETCH_EXTRA_FLAGS GIT_CLONE_EXTRA_FLAGS
-GIT_CLONE_PATH GIT_LFS_SKIP_SMUDGE GIT_SUBMODULE_STRATEGY GIT_SUBMODULE_DEPTH GIT_SUBMODULE_PATHS
-GIT_SUBMODULE_UPDATE_FLAGS GIT_SUBMODULE_FORCE_HTTPS CI_SERVER_SHELL_SSH_HOST CI_SERVER_SHELL_SSH_PORT
+publish release resource_group retry rules run secrets services stage start_in tags timeout trigger
+when
 GET_SOURCES_ATTEMPTS ARTIFACT_DOWNLOAD_ATTEMPTS RESTORE_CACHE_ATTEMPTS EXECUTOR_JOB_SECTION_ATTEMPTS
 SECRETS_RETRIEVAL_ATTEMPTS RUNNER_SCRIPT_TIMEOUT RUNNER_AFTER_SCRIPT_TIMEOUT AFTER_SCRIPT_IGNORE_ERRORS
 CACHE_REQUEST_TIMEOUT CACHE_FALLBACK_KEY CACHE_COMPRESSION_LEVEL CACHE_COMPRESSION_FORMAT
