@@ -130,6 +130,9 @@ async fn run(
     let Setup { mut context, timeout, refusal, warnings } = setup;
     let (timeouts, more) = Timeouts::read(timeout, &context.variables);
     let used = Duration::from_millis(answer.claimed_ms_ago);
+    for line in context.job.policy.lines() {
+        context.log.line(&format!("\x1b[0K\x1b[32;1m{line}\x1b[0;m"));
+    }
     for warning in warnings.into_iter().chain(more) {
         context.log.runner_warning(&warning);
     }

@@ -72,6 +72,19 @@ pub(super) fn resolved(job: &Variables) -> impl Iterator<Item = Variable> {
     })
 }
 
+/// The flags that are not as they are by default, in order of their names, as the log's beginning shows them
+/// (runner-behaviour.md §2.1); `variables` are all of a job's.
+pub fn changed_flags(variables: &Variables) -> String {
+    let mut changed: Vec<(&str, bool)> = all()
+        .map(|(flag, default)| (flag, variables.flag(flag, default), default))
+        .filter(|(_, on, default)| on != default)
+        .map(|(flag, on, _)| (flag, on))
+        .collect();
+    changed.sort_unstable();
+    let words: Vec<String> = changed.into_iter().map(|(flag, on)| format!("{flag}:{on}")).collect();
+    words.join(", ")
+}
+
 /// Whether `key` is the name of a flag.
 pub(super) fn is_flag(key: &str) -> bool {
     key.starts_with("FF_") && all().any(|(flag, _)| flag == key)
@@ -106,6 +119,7 @@ mod tests {
         assert_eq!(flags.get("FF_CONCRETE"), Some("true"));
         assert_eq!(flags.get("FF_USE_FASTZIP"), Some("true"));
         assert_eq!(flags.get("FF_HASH_CACHE_KEYS"), Some("false"));
+        assert_eq!(changed_flags(&flags), "FF_CONCRETE:true, FF_TIMESTAMPS:false");
         assert!(is_flag("FF_CONCRETE") && !is_flag("FF_MINE"));
         assert_eq!(malformed(&job, &job), ["FF_USE_FASTZIP: could not parse feature flag, expected bool, got maybe"]);
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::parts::{
     Artifact, Cache, Dependency, GitInfo, Image, JobFeatures, JobInfo, RunnerInfo, Script, Service, Step,
 };
-use super::{Variable, Variables};
+use super::{PolicyOptions, Variable, Variables};
 
 /// A claimed job.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub struct Job {
     pub dependencies: Vec<Dependency>,
     /// What the server can take.
     pub features: JobFeatures,
+    /// Which policy added it, if one did.
+    pub policy: PolicyOptions,
     /// Names of `secrets:`.
     pub secrets: Vec<String>,
     /// Names of the job's `inputs`.
@@ -100,6 +102,7 @@ impl Job {
             cache: parts.list("cache"),
             dependencies: parts.list("dependencies"),
             features: parts.take("features"),
+            policy: parts.take("policy_options"),
             secrets: parts.names("secrets"),
             inputs: parts.names("inputs"),
             unread: parts.unread,

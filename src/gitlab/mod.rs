@@ -9,6 +9,7 @@ mod job;
 mod job_client;
 mod outcome;
 mod parts;
+mod policy;
 mod predefined;
 mod retry;
 mod runner_client;
@@ -20,6 +21,7 @@ mod unsupported;
 mod variables;
 
 pub use failure_reason::FailureReason;
+pub use feature_flags::changed_flags;
 pub use features::{Features, features};
 pub use hook::{Hook, HookError, read_hook};
 pub use http::{HttpError, Sender, holds_certificates, http_client, http_client_with};
@@ -30,6 +32,7 @@ pub use parts::{
     Artifact, ArtifactsFile, Cache, CachePolicy, Dependency, GitInfo, Image, JobFeatures, JobInfo, RunnerInfo, Script,
     Service, Step, When,
 };
+pub use policy::PolicyOptions;
 pub(crate) use predefined::DEFAULT_TIMEOUT_SECONDS;
 pub use predefined::{BuildPlace, job_variables, job_variables_in, project_directory};
 pub use retry::{Backoff, is_transient, retry_after};

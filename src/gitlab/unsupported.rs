@@ -3,7 +3,7 @@
 use super::{FailureReason, Image, Job, Outcome};
 
 /// Parts of a claim without which a job still does what its author wrote: who asked for it, and how it is shown.
-const HARMLESS: [&str; 2] = ["job_info", "features"];
+const HARMLESS: [&str; 3] = ["job_info", "features", "policy_options"];
 
 /// Why this job cannot run here at all; `None` when it can.
 ///

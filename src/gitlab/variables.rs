@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::parts::or_default;
+
 /// No value grows beyond this by what it names; a claim is at most half as long.
 const LONGEST_VALUE: usize = 8 << 20;
 
@@ -21,12 +23,16 @@ pub struct Variable {
     #[serde(deserialize_with = "text")]
     pub value: String,
     /// May be shown to everybody who sees the job: it may stand in a container's environment.
+    #[serde(deserialize_with = "or_default")]
     pub public: bool,
     /// Its value is replaced by `[MASKED]` in the trace.
+    #[serde(deserialize_with = "or_default")]
     pub masked: bool,
     /// The job sees the path of a file that holds the value.
+    #[serde(deserialize_with = "or_default")]
     pub file: bool,
     /// Its value is not expanded.
+    #[serde(deserialize_with = "or_default")]
     pub raw: bool,
 }
 

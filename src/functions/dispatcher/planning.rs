@@ -9,8 +9,8 @@ use crate::config::Runner;
 use crate::functions::Later;
 use crate::gitlab::timestamps::timestamp_lines;
 use crate::gitlab::{
-    BuildPlace, DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, job_variables,
-    short_token, unsupported,
+    BuildPlace, DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, changed_flags,
+    job_variables, short_token, unsupported,
 };
 use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
 use crate::plan::plan;
@@ -74,8 +74,12 @@ impl Dispatcher {
 
     async fn planned_record(&self, key: &JobKey, claim: &Claim, runner: &Runner, job: &Job) -> Record {
         let mut record = self.new_record(key, claim, Some(job));
+        let flags = match changed_flags(&job_variables(job, &BuildPlace::default())) {
+            none if none.is_empty() => none,
+            flags => format!("\x1b[0K  feature flags: {flags}\n"),
+        };
         let header = format!(
-            "\x1b[0KRunning with mayfly {}\n\x1b[0K  on {} {}, system ID: {}{}\n",
+            "\x1b[0KRunning with mayfly {}\n\x1b[0K  on {} {}, system ID: {}{}\n{flags}",
             env!("CARGO_PKG_VERSION"),
             runner.name,
             record.short_token,
