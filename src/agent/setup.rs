@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use reqwest::Client;
 use secrecy::ExposeSecret;
 use thiserror::Error;
@@ -132,7 +134,10 @@ fn log_settings(job: &Job, variables: &Variables, trace: &str) -> LogSettings {
     let mut masked = variables.masked_values();
     // As they were before they were expanded, too.
     masked.extend(job.variables.masked_values());
-    masked.push(job.token.expose_secret().to_owned());
+    let token = job.token.expose_secret();
+    masked.push(token.to_owned());
+    // As it stands in git's requests, which a job can have git tell.
+    masked.push(BASE64_STANDARD.encode(format!("gitlab-ci-token:{token}")));
     masked.retain(|value| !value.is_empty());
     LogSettings {
         masked,
@@ -208,9 +213,10 @@ mod tests {
         assert_eq!(get("CERT"), Some("/builds/group/app.tmp/CERT"));
         assert_eq!((get("A"), get("SECRET")), (Some("b"), Some("hunter2b")));
         assert_eq!((setup.timeout, setup.refusal), (Duration::from_secs(60), None));
-        setup.context.log.line("hunter2b hunter2$B glcbt-secret");
+        let encoded = BASE64_STANDARD.encode("gitlab-ci-token:glcbt-secret");
+        setup.context.log.line(&format!("hunter2b hunter2$B glcbt-secret {encoded}"));
         let log = String::from_utf8(setup.context.log.contents().to_vec()).unwrap();
-        assert!(log.starts_with("before\n") && log.ends_with(" [MASKED] [MASKED] [MASKED]\n"), "{log}");
+        assert!(log.starts_with("before\n") && log.ends_with(" [MASKED] [MASKED] [MASKED] [MASKED]\n"), "{log}");
     }
 
     #[test]

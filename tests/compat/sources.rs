@@ -157,9 +157,10 @@ locks:
 daemon:
   hooks:
     pre_get_sources_script:
-      - setsid sleep 4242 > /dev/null 2>&1 &
-      - echo begun
-  script: ["ps -ef 2>/dev/null | grep '[s]leep 4242' || echo 1 gone"]
+      - "setsid sh -c 'echo $$ > pid; exec sleep 300' > /dev/null 2>&1 &"
+      - while test ! -s pid; do sleep 0.05; done
+      - kill -0 $(cat pid) && echo 1 lives
+  script: ["kill -0 $(cat $CI_BUILDS_DIR/pid) 2>/dev/null || echo 2 gone"]
 "#,
     )
     .await;
@@ -173,7 +174,7 @@ daemon:
         "Created fresh repository.",
     ]);
     jobs["locks"].passed().says(&["Reinitialized existing Git repository", "1 none", "2 none"]);
-    jobs["daemon"].passed().says(&["begun", "1 gone"]);
+    jobs["daemon"].passed().says(&["00O 1 lives", "01O 2 gone"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,6 +202,9 @@ flags:
     FF_USE_GITALY_CORRELATION_ID: "false"
     FF_USE_GIT_BUNDLE_URIS: "false"
   script: [git remote get-url origin]
+traced:
+  variables: {GIT_TRACE_CURL: "1", GIT_TRACE_REDACT: "0"}
+  script: [git remote get-url origin]
 own:
   variables: {GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: user.name, GIT_CONFIG_VALUE_0: me}
   script: ["git config user.name", "git ls-remote --exit-code origin HEAD"]
@@ -212,10 +216,12 @@ own:
         .passed()
         .says(&["00O true", "00O not proactive", "Gitaly correlation ID: ", "01O http://127.0.0.1:"])
         .says(&["/group/app.git\n", "1 no token", "2 fetched", "3 refused"]);
+    let header = "  feature flags: FF_GIT_URLS_WITHOUT_TOKENS:true, FF_USE_GITALY_CORRELATION_ID:false, ";
     jobs["flags"]
         .passed()
-        .says(&["00O no bundles", "00O basic", "01O http://127.0.0.1:"])
+        .says(&[header, "00O no bundles", "00O basic", "01O http://127.0.0.1:"])
         .never_says(&["Gitaly correlation ID"]);
+    jobs["traced"].passed().says(&["=> Send header: ", "Authorization: Basic [MASKED]"]);
     jobs["own"].passed().says(&["01O me", "\tHEAD"]);
 }
 
