@@ -68,8 +68,7 @@ fn context(job: Job, gitlab: &str, builds: &Path) -> Context {
         &job,
         &BuildPlace { builds_dir: builds_dir.clone(), short_token: "abc".into(), ..BuildPlace::default() },
     );
-    let expanded = variables.expanded(str::to_owned);
-    let environment = expanded.iter().map(|variable| (variable.key.clone(), variable.value.clone())).collect();
+    let environment = variables.iter().map(|variable| (variable.key.clone(), variable.value.clone())).collect();
     let project_dir = project_directory(&job, &builds_dir);
     let place = Place {
         builds_dir: builds.to_owned(),

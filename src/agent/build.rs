@@ -20,7 +20,7 @@ use super::memory::{limit_mib, out_of_memory_kills};
 use super::process::{LEAK, Process};
 use super::services::add_hosts;
 use super::shell::find_shell;
-use super::tree::{adopt_orphans, kill_descendants, reap};
+use super::tree::{adopt_orphans, end_descendants, kill_descendants, reap};
 
 /// The helper's socket in the agent's directory.
 pub(super) const SOCKET: &str = "helper.sock";
@@ -73,7 +73,7 @@ pub async fn build(settings: BuildSettings) -> Result<(), BuildError> {
     let mut build = Build { settings, helper: frames(stream), children, shell: find_shell() };
     let end = build.serve().await;
     if end.is_err() {
-        kill_everything().await;
+        end_descendants().await;
     }
     end
 }
@@ -250,17 +250,6 @@ async fn connect(socket: &Path) -> Result<UnixStream, BuildError> {
         }
     }
     Err(BuildError::NoHelper(socket.to_owned()))
-}
-
-/// Leaves nothing running; gives up on what the kernel holds.
-async fn kill_everything() {
-    for _ in 0..50 {
-        if kill_descendants() == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        reap(None);
-    }
 }
 
 #[cfg(test)]

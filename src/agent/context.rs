@@ -17,7 +17,7 @@ use super::log::JobLog;
 pub struct Context {
     /// The claim.
     pub job: Job,
-    /// All variables as they are looked up, not expanded.
+    /// All variables as they are looked up: expanded, file variables with their contents.
     pub variables: Variables,
     /// The environment of scripts: every variable expanded, file variables as paths.
     pub environment: BTreeMap<String, String>,

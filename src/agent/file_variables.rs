@@ -21,10 +21,9 @@ const GITLAB_ENV_FILE: &str = "gitlab_runner_env";
 const LONGEST_GITLAB_ENV: u64 = 1 << 20;
 
 /// The file variables and their contents.
-pub(super) fn contents(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, String> {
-    let expanded = variables.expanded(|key| path(temp_dir, key));
+pub(super) fn contents(variables: &Variables) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
-    for variable in expanded.iter() {
+    for variable in variables.iter() {
         match variable.file && is_file_name(&variable.key) {
             true => files.insert(variable.key.clone(), variable.value.clone()),
             false => files.remove(&variable.key),
@@ -118,8 +117,8 @@ fn is_file_name(key: &str) -> bool {
 mod tests {
     use super::*;
     use crate::gitlab::Variable;
+    use std::fs;
     use std::os::unix::fs::symlink;
-    use std::{fs, path::PathBuf};
 
     fn place(root: &tempfile::TempDir) -> Place {
         let builds_dir = root.path().join("builds");
@@ -195,20 +194,19 @@ mod tests {
     }
 
     #[test]
-    fn contents_are_expanded_and_the_last_of_a_name_counts() {
+    fn the_last_of_a_name_counts_and_no_name_leaves_the_directory() {
         let file = |key: &str, value: &str| Variable { file: true, ..variable(key, value) };
         let all: Variables = [
-            variable("A", "1"),
-            file("ONE", "$A $TWO"),
-            file("TWO", "x"),
+            file("ONE", "first"),
+            file("ONE", "last"),
             file("GONE", "x"),
             variable("GONE", "text"),
             file("../etc", "x"),
         ]
         .into_iter()
         .collect();
-        let files: Vec<_> = contents(&all, &PathBuf::from("/t")).into_iter().collect();
-        assert_eq!(files, [("ONE".into(), "1 /t/TWO".into()), ("TWO".into(), "x".into())]);
+        let files: Vec<_> = contents(&all).into_iter().collect();
+        assert_eq!(files, [("ONE".to_owned(), "last".to_owned())]);
     }
 
     fn variable(key: &str, value: &str) -> Variable {

@@ -19,6 +19,7 @@ use super::shell::SHELLS;
 use super::signals::{Cut, Signals};
 use super::stages;
 use super::timeouts::{Timeouts, warn_of_timeout};
+use super::tree::end_descendants;
 
 /// One job on its way.
 pub(super) struct Flow<'a> {
@@ -82,7 +83,7 @@ impl Flow<'_> {
             return Err(StageError::new(FailureReason::RunnerConfigurationError, message));
         }
         let place = &context.place;
-        let files = file_variables::contents(&context.variables, &place.temp_dir);
+        let files = file_variables::contents(&context.variables);
         let made = file_variables::remove(place)
             .and_then(|()| file_variables::write(&place.builds_dir, &place.temp_dir, &files))
             .and_then(|()| place.make_project());
@@ -136,7 +137,10 @@ impl Flow<'_> {
 
     /// What has to be there before the script.
     async fn bring(&mut self) -> Result<(), Failure> {
-        self.get_sources().await?;
+        let brought = self.get_sources().await;
+        // A hook script may have left daemons, which would see what the helper does next.
+        end_descendants().await;
+        brought?;
         self.read_gitlab_env();
         self.cut_short("restore_cache", true, stages::restore_cache(self.context)).await?;
         self.cut_short("download_artifacts", true, stages::download_artifacts(self.context)).await

@@ -1,6 +1,8 @@
 //! Owns how git reaches the job's repositories: by configuration in the environment, so that no file ever holds a token
 //! (runner-behaviour.md §4.4).
 
+use std::collections::BTreeMap;
+
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -21,6 +23,8 @@ pub(super) struct Remote {
     pub url: String,
     /// `scheme://host[:port]` of an HTTP URL.
     pub origin: Option<String>,
+    /// Where the instance is: the origin, and the path below which it has its projects.
+    base: Option<String>,
 }
 
 impl Remote {
@@ -35,7 +39,12 @@ impl Remote {
         }
         let is_http = matches!(url.scheme(), "http" | "https");
         let origin = is_http.then(|| url.origin().ascii_serialization());
-        Some(Remote { url: url.into(), origin })
+        // The first is GitLab's own.
+        let project = context.job.variables.iter().find(|variable| variable.key == "CI_PROJECT_PATH");
+        let project = project.map(|variable| format!("/{}.git", variable.value));
+        let below = project.and_then(|project| url.path().strip_suffix(&project)).unwrap_or_default();
+        let base = origin.as_ref().map(|origin| format!("{origin}{below}"));
+        Some(Remote { url: url.into(), origin, base })
     }
 }
 
@@ -46,7 +55,7 @@ impl Configuration {
         let directory = context.place.project_dir.display();
         all.add("safe.directory", directory.to_string());
         all.add("safe.directory", format!("{directory}/*"));
-        let Some(origin) = Remote::of(context).and_then(|remote| remote.origin) else { return all };
+        let Some(Remote { origin: Some(origin), base: Some(base), .. }) = Remote::of(context) else { return all };
         let url = context.job.git.repo_url.expose_secret().parse().ok();
         let gitlab = url.map(|url: Url| url.origin().ascii_serialization()).filter(|other| *other != origin);
         // With a `clone_url` submodules may still lie where GitLab says.
@@ -64,7 +73,7 @@ impl Configuration {
             }
         }
         if context.variables.flag("GIT_SUBMODULE_FORCE_HTTPS", false) {
-            all.force_https(context, &origin);
+            all.force_https(context, &origin, &base);
         }
         all
     }
@@ -74,13 +83,12 @@ impl Configuration {
         self.0.push((key.to_owned(), value.into()));
     }
 
-    /// The environment; entries that the job's own variables make this way stay.
-    pub(super) fn environment(&self, context: &Context) -> Vec<(String, String)> {
-        let own = context.environment.get("GIT_CONFIG_COUNT").and_then(|count| count.parse::<usize>().ok());
+    /// What to add to `environment`; entries that the job's own variables make this way stay.
+    pub(super) fn environment(&self, environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
+        let own = environment.get("GIT_CONFIG_COUNT").and_then(|count| count.parse::<usize>().ok());
         // A count without its keys is an error to git: it is no count of ours.
-        let is_whole = |count: &usize| {
-            *count <= 1000 && (0..*count).all(|i| context.environment.contains_key(&format!("GIT_CONFIG_KEY_{i}")))
-        };
+        let has = |kind: &str, i: usize| environment.contains_key(&format!("GIT_CONFIG_{kind}_{i}"));
+        let is_whole = |count: &usize| *count <= 1000 && (0..*count).all(|i| has("KEY", i) && has("VALUE", i));
         let first = own.filter(is_whole).unwrap_or(0);
         let mut environment = vec![("GIT_CONFIG_COUNT".to_owned(), (first + self.0.len()).to_string())];
         for (i, (key, value)) in self.0.iter().enumerate() {
@@ -90,27 +98,32 @@ impl Configuration {
         environment
     }
 
-    /// `git@host:` and `ssh://git@host[:port]/` become `https://host/`.
-    fn force_https(&mut self, context: &Context, origin: &str) {
-        let value = |name: &str| context.environment.get(name).filter(|value| !value.is_empty());
-        let host = match value("CI_SERVER_SHELL_SSH_HOST") {
-            Some(host) => host.clone(),
+    /// `git@host:` and `ssh://git@host/` become `https://host/`; where SSH has a port of its own, `ssh://git@host:port/`
+    /// alone.
+    fn force_https(&mut self, context: &Context, origin: &str, base: &str) {
+        let value = |name: &str| context.variables.get(name).filter(|value| !value.is_empty());
+        let host = match value("CI_SERVER_SHELL_SSH_HOST").or_else(|| value("CI_SERVER_HOST")) {
+            Some(host) => host.to_owned(),
             None => origin.parse::<Url>().ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default(),
         };
-        let key = format!("url.{origin}/.insteadOf");
-        self.add(&key, format!("git@{host}:"));
-        self.add(&key, format!("ssh://git@{host}/"));
-        if let Some(port) = value("CI_SERVER_SHELL_SSH_PORT") {
-            self.add(&key, format!("ssh://git@{host}:{port}/"));
+        let key = format!("url.{base}/.insteadOf");
+        match value("CI_SERVER_SHELL_SSH_PORT").filter(|port| *port != "22") {
+            Some(port) => self.add(&key, format!("ssh://git@{host}:{port}/")),
+            None => {
+                self.add(&key, format!("git@{host}:"));
+                self.add(&key, format!("ssh://git@{host}/"));
+            }
         }
     }
 }
 
-/// The environment with which git in the job's scripts reaches the job's repositories, as git in the helper does.
-pub fn git_environment(context: &Context) -> Vec<(String, String)> {
-    let mut environment = Configuration::shared(context).environment(context);
-    environment.push(("CI_JOB_TOKEN".to_owned(), context.job.token.expose_secret().to_owned()));
-    environment
+/// What to add to a script's `environment`: with it git there reaches the job's repositories, as git in the helper does.
+pub fn git_environment(context: &Context, environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut added = Configuration::shared(context).environment(environment);
+    if !environment.contains_key("CI_JOB_TOKEN") {
+        added.push(("CI_JOB_TOKEN".to_owned(), context.job.token.expose_secret().to_owned()));
+    }
+    added
 }
 
 #[cfg(test)]
@@ -130,7 +143,7 @@ mod tests {
         let context = context(job);
         let remote = Remote::of(&context).unwrap();
         assert_eq!(remote.url, "https://gitlab.test:8443/g/p.git");
-        let environment = git_environment(&context);
+        let environment = git_environment(&context, &context.environment);
         let helper = environment.iter().find(|(_, value)| value == "credential.https://gitlab.test:8443.helper");
         assert!(helper.is_some(), "{environment:?}");
         let held: Vec<_> = environment.iter().filter(|(_, value)| value.contains("glcbt-1")).collect();
@@ -155,22 +168,47 @@ mod tests {
             .variable("GIT_CONFIG_COUNT", "1")
             .variable("GIT_CONFIG_KEY_0", "user.name")
             .variable("GIT_CONFIG_VALUE_0", "me");
-        let environment = git_environment(&context(job));
+        let context_of = context;
+        let context = context_of(job);
+        let environment = git_environment(&context, &context.environment);
         assert!(environment.contains(&("GIT_CONFIG_KEY_1".into(), "safe.directory".into())), "{environment:?}");
         assert!(!environment.iter().any(|(key, _)| key == "GIT_CONFIG_KEY_0"));
-        let job = Job::new(json!({})).variable("GIT_CONFIG_COUNT", "3");
-        assert!(git_environment(&context(job)).iter().any(|(key, _)| key == "GIT_CONFIG_KEY_0"));
+        let context = context_of(Job::new(json!({})).variable("GIT_CONFIG_COUNT", "3"));
+        assert!(git_environment(&context, &context.environment).iter().any(|(key, _)| key == "GIT_CONFIG_KEY_0"));
     }
 
     #[test]
     fn submodules_over_ssh_become_https_when_the_job_says_so() {
-        let job = || Job::new(json!({"git_info": {"repo_url": "https://gitlab.test/g/p.git"}}));
-        assert!(!configuration(job()).iter().any(|(key, _)| key.contains("insteadOf")));
-        let forced = job().variable("GIT_SUBMODULE_FORCE_HTTPS", "true").variable("CI_SERVER_SHELL_SSH_PORT", "2222");
-        let rules: Vec<_> = configuration(forced).into_iter().filter(|(key, _)| key.contains("insteadOf")).collect();
-        assert!(rules.iter().all(|(key, _)| key == "url.https://gitlab.test/.insteadOf"));
-        let from: Vec<_> = rules.iter().map(|(_, value)| value.as_str()).collect();
-        assert_eq!(from, ["git@gitlab.test:", "ssh://git@gitlab.test/", "ssh://git@gitlab.test:2222/"]);
+        let job = |url: &str| {
+            let path = json!([{"key": "CI_PROJECT_PATH", "value": "g/p"}]);
+            Job::new(json!({"git_info": {"repo_url": url}, "variables": path}))
+        };
+        assert!(!configuration(job("https://gitlab.test/g/p.git")).iter().any(|(key, _)| key.contains("insteadOf")));
+        let both = &["git@gitlab.test:", "ssh://git@gitlab.test/"][..];
+        for (url, variables, base, expected) in [
+            ("https://gitlab.test/g/p.git", &[][..], "https://gitlab.test/", both),
+            ("https://gitlab.test/g/p.git", &[("CI_SERVER_SHELL_SSH_PORT", "22")], "https://gitlab.test/", both),
+            (
+                "https://gitlab.test:8443/git/lab/g/p.git",
+                &[("CI_SERVER_SHELL_SSH_PORT", "2222"), ("CI_SERVER_HOST", "no")],
+                "https://gitlab.test:8443/git/lab/",
+                &["ssh://git@no:2222/"],
+            ),
+            (
+                "https://gitlab.test/g/p.git",
+                &[("CI_SERVER_SHELL_SSH_HOST", "ssh.test")],
+                "https://gitlab.test/",
+                &["git@ssh.test:", "ssh://git@ssh.test/"],
+            ),
+        ] {
+            let forced = job(url).variable("GIT_SUBMODULE_FORCE_HTTPS", "true");
+            let forced = variables.iter().fold(forced, |job, (key, value)| job.variable(key, value));
+            let all = configuration(forced);
+            let rules: Vec<_> = all.iter().filter(|(key, _)| key.contains("insteadOf")).collect();
+            assert!(rules.iter().all(|(key, _)| *key == format!("url.{base}.insteadOf")), "{rules:?}");
+            let from: Vec<_> = rules.iter().map(|(_, value)| value.as_str()).collect();
+            assert_eq!(from, expected, "{variables:?}");
+        }
     }
 
     #[test]

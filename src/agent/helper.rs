@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 use url::Url;
 
-use crate::gitlab::{FailureReason, Outcome, Sender, http_client, misread, unsupported};
+use crate::gitlab::{FailureReason, Outcome, Sender, http_client, unsupported};
 use crate::ledger::keys::proof;
 use crate::ledger::wire::{OpenAnswer, OpenRequest};
 
@@ -23,6 +23,7 @@ use super::setup::{Setup, set_up};
 use super::signals::Signals;
 use super::timeouts::Timeouts;
 use super::trace::{Finished, Trace, TraceSettings};
+use super::tree::adopt_orphans;
 
 /// So long the image of the job may need until its first process is there.
 const BUILD_PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -49,6 +50,10 @@ pub async fn helper(settings: HelperSettings, secrets: LaunchSecrets) -> HelperE
             return HelperExit::Misconfigured;
         }
     };
+    if let Err(error) = adopt_orphans() {
+        error!(%error, "cannot look after what hook scripts leave running");
+        return HelperExit::Misconfigured;
+    }
     let mut build = match wait_for_build(&settings, interrupted.clone()).await {
         Ok(build) => build,
         Err(exit) => return exit,
@@ -122,10 +127,10 @@ async fn run(
     interrupted: watch::Receiver<bool>,
     opened: Instant,
 ) -> HelperExit {
-    let Setup { mut context, timeout, refusal } = setup;
-    let (timeouts, warnings) = Timeouts::read(timeout, &context.variables);
+    let Setup { mut context, timeout, refusal, warnings } = setup;
+    let (timeouts, more) = Timeouts::read(timeout, &context.variables);
     let used = Duration::from_millis(answer.claimed_ms_ago);
-    for warning in misread(&context.variables).into_iter().chain(warnings) {
+    for warning in warnings.into_iter().chain(more) {
         context.log.runner_warning(&warning);
     }
     let debug = context.job.wants_debug_trace();

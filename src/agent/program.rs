@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::context::Context;
+
 /// What one program does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program<'a> {
@@ -18,21 +20,47 @@ pub(super) struct Program<'a> {
     pub lines: &'a [String],
     /// Lines that hold line breaks are told whole, as folded sections whose names begin so (`FF_SCRIPT_SECTIONS`).
     pub sections: Option<&'a str>,
+    /// How the shell runs them.
+    pub options: ShellOptions,
+}
+
+/// How a job wants its shells to work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ShellOptions {
     /// The shell tells each command (`CI_DEBUG_TRACE`).
     pub xtrace: bool,
+    /// Each line's exit status is looked at, whatever the shell thinks of it (`FF_ENABLE_BASH_EXIT_CODE_CHECK`).
+    pub checked: bool,
+    /// The lines are the end of a pipe, from which nothing comes (`FF_USE_LEGACY_BASH_EVAL`).
+    pub piped: bool,
+}
+
+impl ShellOptions {
+    /// Those of the job.
+    pub(super) fn of(context: &Context) -> Self {
+        let variables = &context.variables;
+        ShellOptions {
+            xtrace: variables.flag("CI_DEBUG_TRACE", false),
+            checked: variables.flag("FF_ENABLE_BASH_EXIT_CODE_CHECK", false),
+            piped: variables.flag("FF_USE_LEGACY_BASH_EVAL", false),
+        }
+    }
 }
 
 impl Program<'_> {
     /// The text for the shell's standard input.
     pub(super) fn text(&self) -> String {
         let mut head = String::from("trap 'exit 1' TERM\n");
-        if self.xtrace {
+        if self.options.xtrace {
             head.push_str("set -o xtrace\n");
         }
         // A shell that does not know the option ends: let it be another one.
         head.push_str("if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi\nset -o errexit\nset +o noclobber\n");
         let body = quote(&self.body());
-        format!("{head}(trap 'exit 1' TERM; eval {body}) </dev/null\nexit 0\n")
+        match self.options.piped {
+            false => format!("{head}(trap 'exit 1' TERM; eval {body}) </dev/null\nexit 0\n"),
+            true => format!("{head}: | eval {body}\nexit 0\n"),
+        }
     }
 
     /// Those variables that no shell can assign; they go into the process's environment.
@@ -50,7 +78,7 @@ impl Program<'_> {
         if let Some(notice) = self.notice {
             body.push_str(&echo(notice));
         }
-        body.push_str(&told_and_run(self.lines, self.sections));
+        body.push_str(&told_and_run(self.lines, self.sections, self.options.checked));
         body
     }
 }
@@ -63,9 +91,11 @@ pub(super) fn is_identifier(name: &str) -> bool {
 }
 
 /// Each of the job's lines behind the one that tells it.
-pub(super) fn told_and_run(lines: &[String], sections: Option<&str>) -> String {
+fn told_and_run(lines: &[String], sections: Option<&str>, checked: bool) -> String {
+    const CHECK: &str = "_runner_exit_code=$?; if [ $_runner_exit_code -ne 0 ]; then exit $_runner_exit_code; fi\n";
+    let check = if checked { CHECK } else { "" };
     let lines = lines.iter().map(|line| line.trim()).enumerate();
-    lines.map(|(number, line)| format!("{}{line}\n", tell(number, line, sections))).collect()
+    lines.map(|(number, line)| format!("{}{line}\n{check}", tell(number, line, sections))).collect()
 }
 
 /// The line that says what is run next (runner-behaviour.md §2.4).
@@ -115,7 +145,7 @@ mod tests {
             notice: None,
             lines: &lines,
             sections: None,
-            xtrace: false,
+            options: ShellOptions::default(),
         }
         .text()
     }
@@ -183,16 +213,14 @@ mod tests {
 
     /// Runs lines in the directory `/`, with one variable, and leaves out what tells of the commands.
     fn run_lines(shell: &[&str], value: &str, lines: &[&str]) -> (i32, String) {
+        run_lines_with(ShellOptions::default(), shell, value, lines)
+    }
+
+    fn run_lines_with(options: ShellOptions, shell: &[&str], value: &str, lines: &[&str]) -> (i32, String) {
         let environment = BTreeMap::from([("VALUE".to_owned(), value.to_owned())]);
         let lines: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
-        let program = Program {
-            environment: &environment,
-            directory: "/",
-            notice: None,
-            lines: &lines,
-            sections: None,
-            xtrace: false,
-        };
+        let program =
+            Program { environment: &environment, directory: "/", notice: None, lines: &lines, sections: None, options };
         let (code, text) = run(shell, &program.text()).unwrap();
         (code, text.lines().filter(|line| !line.starts_with("\x1b[32;1m$ ")).map(|line| format!("{line}\n")).collect())
     }
@@ -233,7 +261,7 @@ mod tests {
             notice: None,
             lines: &lines,
             sections: Some("script_step"),
-            xtrace: false,
+            options: ShellOptions::default(),
         };
         let times = regex::Regex::new("_(start|end):[0-9]+:").unwrap();
         for shell in shells() {
@@ -245,6 +273,39 @@ mod tests {
                 \x1b[32;1m$ for i in 1 2\ndo echo \"\\$i\"\ndone\x1b[0;m\n\
                 section_end:T:section_script_step_1\r\x1b[0K\n$i\n$i\n";
             assert_eq!((code, times.replace_all(&text, "_$1:T:").as_ref()), (0, expected), "{shell:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_behind_each_line_sees_what_errexit_does_not() {
+        let checked = ShellOptions { checked: true, ..ShellOptions::default() };
+        for shell in shells() {
+            for (lines, unchecked, code) in [
+                (&["false && true", "echo on"][..], 0, 1),
+                (&["! true", "echo on"], 0, 1),
+                (&["(exit 42) || (exit 7)", "echo on"], 7, 7),
+                (&["true", "false || true", "echo on"], 0, 0),
+            ] {
+                assert_eq!(run_lines(&shell, "", lines).0, unchecked, "{shell:?}: {lines:?}");
+                let ran = run_lines_with(checked, &shell, "", lines);
+                assert_eq!((ran.0, ran.1.contains("on\n")), (code, code == 0), "{shell:?}: {lines:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn in_a_pipe_lines_run_as_they_do_without() {
+        let piped = ShellOptions { piped: true, ..ShellOptions::default() };
+        for shell in shells() {
+            for (lines, code, output) in [
+                (&["A=1", "cat", "echo $A"][..], 0, "1\n"),
+                (&["exit 0", "echo no"], 0, ""),
+                (&["exit 5", "echo no"], 5, ""),
+            ] {
+                assert_eq!(run_lines_with(piped, &shell, "", lines), (code, output.into()), "{shell:?}: {lines:?}");
+            }
+            // Bash forgets the code of a command that failed there: it is why the other way is the default.
+            assert_ne!(run_lines_with(piped, &shell, "", &["(exit 5)", "echo no"]).0, 0, "{shell:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use super::context::{Context, StageError};
 use super::file_variables;
 use super::frames::{Script, ScriptEnd};
 use super::link::{Link, Ran};
-use super::program::Program;
+use super::program::{Program, ShellOptions};
 use super::signals::{Cut, Signals};
 use super::stages;
 use super::timeouts::{Timeouts, warn_of_timeout};
@@ -65,7 +65,7 @@ impl<'a> Scripts<'a> {
 
     /// Runs the steps in order up to the first that fails, then `after_script`.
     pub(super) async fn run(&mut self) -> Result<(), ScriptFailure> {
-        self.context.job.policy.words().iter().for_each(|words| self.context.log.runner_info(words));
+        self.context.job.policy.lines().iter().for_each(|words| self.context.log.runner_info(words));
         let result = self.run_steps().await;
         self.status = match &result {
             Ok(()) => "success",
@@ -204,10 +204,7 @@ impl<'a> Scripts<'a> {
         let folds = context.job.features.trace_sections && context.variables.flag("FF_SCRIPT_SECTIONS", false);
         let mut environment: BTreeMap<String, String> = context.environment.clone();
         environment.extend(file_variables::read_gitlab_env(&context.place));
-        // Git reads its configuration from numbered variables: a job that brings its own has all of them.
-        if !environment.contains_key("GIT_CONFIG_COUNT") {
-            environment.extend(stages::git_environment(context));
-        }
+        environment.extend(stages::git_environment(context, &environment));
         environment.insert("CI_JOB_STATUS".into(), self.status.into());
         let program = Program {
             environment: &environment,
@@ -215,13 +212,13 @@ impl<'a> Scripts<'a> {
             notice,
             lines,
             sections: folds.then_some(prefix),
-            xtrace: context.job.wants_debug_trace(),
+            options: ShellOptions::of(context),
         };
         Script {
             program: program.text(),
             environment: Program::unassignable(&environment),
             temp_dir: context.place.temp_dir.to_string_lossy().into_owned(),
-            files: file_variables::contents(&context.variables, &context.place.temp_dir),
+            files: file_variables::contents(&context.variables),
         }
     }
 

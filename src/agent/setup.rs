@@ -10,8 +10,8 @@ use url::Url;
 
 use crate::gitlab::masking::Masking;
 use crate::gitlab::{
-    BuildPlace, DEFAULT_TIMEOUT_SECONDS, HttpError, Job, JobClient, Sender, Variable, Variables, http_client_with,
-    job_variables, project_directory,
+    BuildPlace, DEFAULT_TIMEOUT_SECONDS, HttpError, Job, JobClient, Sender, Variable, Variables, holds_certificates,
+    http_client_with, job_variables, job_variables_in, job_warnings, project_directory,
 };
 use crate::ledger::wire::{OpenAnswer, RunnerSettings};
 
@@ -25,6 +25,9 @@ const CHILD_USER: User = User { uid: 61_000, gid: 61_000 };
 
 /// Uploads may take so long: while a body is sent nothing is read, so this is the limit of an upload as a whole.
 const ARTIFACT_SILENCE: Duration = Duration::from_secs(3600);
+
+/// What people sign their GitLab's certificate with, in PEM.
+const CA_FILE: &str = "CI_SERVER_TLS_CA_FILE";
 
 /// Why an opened claim cannot become a job. Nobody can be told but our own log: there is no way to GitLab.
 #[derive(Debug, Error)]
@@ -46,6 +49,8 @@ pub(super) struct Setup {
     pub timeout: Duration,
     /// A sentence, where the job asks for a place that it cannot have.
     pub refusal: Option<String>,
+    /// What is not as the job asks; it goes on.
+    pub warnings: Vec<String>,
 }
 
 /// Makes the job of `answer`.
@@ -57,24 +62,27 @@ pub(super) fn set_up(answer: &OpenAnswer, broker: &BrokerClient, builds_dir: &Pa
         environment: answer.settings.environment.clone(),
         feature_flags: answer.settings.feature_flags.clone(),
     };
-    let mut variables = job_variables(&job, &build_place);
-    let warnings = apply(&answer.settings, &mut variables);
-    let (place, refusal) = place(&job, &mut variables, builds_dir);
+    let (mut variables, place, refusal) = place(&job, &build_place);
+    let by_owner = apply(&answer.settings, &mut variables);
     let environment = environment(&variables, &place.temp_dir);
-    let log = JobLog::new(log_settings(&job, &variables, &place.temp_dir, answer));
-    warnings.iter().for_each(|warning| log.runner_warning(warning));
+    let log = JobLog::new(log_settings(&job, &variables, answer));
+    by_owner.iter().for_each(|warning| log.runner_warning(warning));
 
     let instance: Url = answer.gitlab.parse()?;
-    let client = |silence| http(&variables, silence);
+    let (trust, damaged) = trust(&variables);
+    let client = |silence| http(&trust, silence);
     let gitlab = JobClient::new(client(None)?, &instance, job.id, job.token.clone());
     let gitlab_artifacts = JobClient::new(client(Some(ARTIFACT_SILENCE))?, &instance, job.id, job.token.clone());
+    let settings = job_warnings(&job, &variables);
+    let settings = (!settings.is_empty()).then(|| settings.join("\n"));
     let timeout = Duration::from_secs(job.runner.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS));
     let child_user = rustix::process::geteuid().is_root().then_some(CHILD_USER);
     let broker = broker.clone().with_grant(answer.grant.clone());
+    let warnings = settings.into_iter().chain(damaged).collect();
     let settings = answer.settings.clone();
     let context =
         Context { job, variables, environment, place, log, gitlab, gitlab_artifacts, broker, child_user, settings };
-    Ok(Setup { context, timeout, refusal })
+    Ok(Setup { context, timeout, refusal, warnings })
 }
 
 /// Lets the owner's settings win over the job's variables; returns what to warn of.
@@ -94,30 +102,29 @@ fn apply(settings: &RunnerSettings, variables: &mut Variables) -> Vec<String> {
     warnings
 }
 
-/// Where the job lies; `GIT_CLONE_PATH` may name another place in the builds directory (runner-behaviour.md §4.1).
-fn place(job: &Job, variables: &mut Variables, builds_dir: &Path) -> (Place, Option<String>) {
-    let mut directory = PathBuf::from(project_directory(job, &builds_dir.to_string_lossy()));
+/// Where the job lies, and its variables; `GIT_CLONE_PATH` may name another place in the builds directory
+/// (runner-behaviour.md §4.1).
+fn place(job: &Job, build_place: &BuildPlace) -> (Variables, Place, Option<String>) {
+    let builds_dir = Path::new(&build_place.builds_dir);
+    let mut variables = job_variables(job, build_place);
+    let mut directory = PathBuf::from(project_directory(job, &build_place.builds_dir));
     let mut refusal = None;
-    let wish = variables.get("GIT_CLONE_PATH").map(|path| variables.expand(path)).filter(|path| !path.is_empty());
-    if let Some(wish) = wish {
-        match below(&wish, builds_dir) {
-            Some(path) => directory = path,
+    if let Some(wish) = variables.get("GIT_CLONE_PATH").filter(|path| !path.is_empty()) {
+        match below(wish, builds_dir) {
+            Some(path) => {
+                directory = path;
+                variables = job_variables_in(job, build_place, &directory.to_string_lossy());
+            }
             None => {
-                refusal = Some(format!(
-                    "`GIT_CLONE_PATH` `{wish}` is not below the builds directory `{}`",
-                    builds_dir.display()
-                ));
+                let builds_dir = &build_place.builds_dir;
+                refusal = Some(format!("the GIT_CLONE_PATH={wish:?} has to be within {builds_dir:?}"));
             }
         }
     }
     let mut temp_dir = directory.clone().into_os_string();
     temp_dir.push(".tmp");
     let place = Place { builds_dir: builds_dir.to_owned(), project_dir: directory, temp_dir: temp_dir.into() };
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    variables.push(Variable::public("CI_PROJECT_DIR", text(&place.project_dir)));
-    variables.push(Variable::public("RUNNER_TEMP_PROJECT_DIR", text(&place.temp_dir)));
-    variables.push(Variable::public("GITLAB_ENV", file_variables::gitlab_env_path(&place.temp_dir)));
-    (place, refusal)
+    (variables, place, refusal)
 }
 
 /// `path` without detours, if it is absolute and really below `directory`.
@@ -136,17 +143,18 @@ fn below(path: &str, directory: &Path) -> Option<PathBuf> {
 }
 
 fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, String> {
-    let expanded = variables.expanded(|key| file_variables::path(temp_dir, key));
-    let value = |variable: &Variable| match variable.file {
-        true => file_variables::path(temp_dir, &variable.key),
-        false => variable.value.clone(),
-    };
-    expanded.iter().map(|variable| (variable.key.clone(), value(variable))).collect()
+    let pairs = variables.iter().map(|variable| match variable.file {
+        true => (variable.key.clone(), file_variables::path(temp_dir, &variable.key)),
+        false => (variable.key.clone(), variable.value.clone()),
+    });
+    // Nobody replaces this one: it is exported behind all others.
+    let gitlab_env = ("GITLAB_ENV".to_owned(), file_variables::gitlab_env_path(temp_dir));
+    pairs.chain([gitlab_env]).collect()
 }
 
-fn log_settings(job: &Job, variables: &Variables, temp_dir: &Path, answer: &OpenAnswer) -> LogSettings {
+fn log_settings(job: &Job, variables: &Variables, answer: &OpenAnswer) -> LogSettings {
     LogSettings {
-        masking: Masking::of(job, variables, |key| file_variables::path(temp_dir, key)),
+        masking: Masking::of(job, variables),
         sections: job.features.trace_sections,
         timestamps: variables.flag("FF_TIMESTAMPS", true),
         begun: answer.trace.as_bytes().to_vec(),
@@ -154,9 +162,25 @@ fn log_settings(job: &Job, variables: &Variables, temp_dir: &Path, answer: &Open
     }
 }
 
-/// Trusts what GitLab's own jobs trust: a CA in `CI_SERVER_TLS_CA_FILE`.
-fn http(variables: &Variables, silence: Option<Duration>) -> Result<Client, HttpError> {
-    let trust = variables.get("CI_SERVER_TLS_CA_FILE").unwrap_or_default().as_bytes();
+/// The certificates of every `CI_SERVER_TLS_CA_FILE`, since whoever sets it anew must not cut us off from GitLab; and a
+/// sentence for each that is damaged.
+fn trust(variables: &Variables) -> (Vec<u8>, Vec<String>) {
+    let (mut trust, mut warnings) = (Vec::new(), Vec::new());
+    for file in
+        variables.iter().filter(|variable| variable.key == CA_FILE && variable.file && !variable.value.is_empty())
+    {
+        match holds_certificates(file.value.as_bytes()) {
+            true => trust.extend_from_slice(format!("{}\n", file.value).as_bytes()),
+            false => {
+                warnings.push(format!("`{CA_FILE}` holds no certificate in PEM that can be read: it is not trusted"))
+            }
+        }
+    }
+    (trust, warnings)
+}
+
+/// Trusts what GitLab's own jobs trust.
+fn http(trust: &[u8], silence: Option<Duration>) -> Result<Client, HttpError> {
     http_client_with(Sender::Helper, trust, |builder| match silence {
         Some(silence) => builder.read_timeout(silence),
         None => builder,
@@ -165,6 +189,9 @@ fn http(variables: &Variables, silence: Option<Duration>) -> Result<Client, Http
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
     use crate::gitlab::http_client;
     use serde_json::json;
@@ -199,15 +226,43 @@ mod tests {
         ]));
         let environment = &setup.context.environment;
         let get = |key: &str| environment.get(key).map(String::as_str);
-        assert_eq!(get("CI_PROJECT_DIR"), Some("/builds/group/app"));
+        // The text is the job's to change, the directory is not.
+        assert_eq!(get("CI_PROJECT_DIR"), Some("/etc"));
+        assert_eq!(setup.context.place.project_dir, PathBuf::from("/builds/group/app"));
         assert_eq!(get("RUNNER_TEMP_PROJECT_DIR"), Some("/builds/group/app.tmp"));
         assert_eq!(get("GITLAB_ENV"), Some("/builds/group/app.tmp/gitlab_runner_env"));
         assert_eq!(get("CERT"), Some("/builds/group/app.tmp/CERT"));
         assert_eq!((get("A"), get("SECRET")), (Some("b"), Some("hunter2b")));
         assert_eq!((setup.timeout, setup.refusal), (Duration::from_secs(60), None));
-        setup.context.log.line("hunter2b hunter2$B glcbt-secret");
+        let encoded = BASE64_STANDARD.encode("gitlab-ci-token:glcbt-secret");
+        setup.context.log.line(&format!("hunter2b hunter2$B glcbt-secret {encoded}"));
         let log = String::from_utf8(setup.context.log.contents().to_vec()).unwrap();
-        assert!(log.starts_with("before\n") && log.ends_with(" [MASKED] [MASKED] [MASKED]\n"), "{log}");
+        assert!(log.starts_with("before\n") && log.ends_with(" [MASKED] [MASKED] [MASKED] [MASKED]\n"), "{log}");
+    }
+
+    #[test]
+    fn a_damaged_certificate_is_told_and_not_trusted() {
+        let good = include_str!("testing/ca.pem");
+        let file = |value: &str| json!({"key": CA_FILE, "value": value, "file": true});
+        for (definitions, damaged) in [
+            (json!([file(good)]), 0),
+            (json!([file(good), {"key": CA_FILE, "value": "/etc/ssl/mine.pem"}]), 0),
+            (json!([file("rubbish"), file(good)]), 1),
+            (json!([file(&good.replace("MII", "AAA"))]), 1),
+            (json!([file("")]), 0),
+        ] {
+            let setup = set_up_with(definitions.clone());
+            assert_eq!(setup.warnings.len(), damaged, "{definitions}: {:?}", setup.warnings);
+        }
+        let (trust, _) = trust(&set_up_with(json!([file(good), file("rubbish")])).context.variables);
+        assert_eq!(String::from_utf8(trust).unwrap().trim(), good.trim());
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_are_one_warning() {
+        let setup = set_up_with(json!([{"key": "GIT_CHECKOUT", "value": "x"}, {"key": "FF_CONCRETE", "value": "x"}]));
+        assert_eq!(setup.warnings.len(), 1);
+        assert_eq!(setup.warnings[0].lines().count(), 2, "{:?}", setup.warnings);
     }
 
     #[test]

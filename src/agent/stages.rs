@@ -3,6 +3,8 @@
 //!
 //! A stage with nothing to do prints nothing, not even its section.
 
+use std::collections::BTreeMap;
+
 use crate::cache::object::{CacheSettings, EntryObjects, cache_objects};
 use crate::gitlab::{Cache, CachePolicy};
 
@@ -85,9 +87,9 @@ pub(super) async fn upload_artifacts(context: &Context, failed: bool) -> Result<
     artifacts::upload_artifacts(context, failed).await
 }
 
-/// The environment with which git in the image's scripts reaches the job's repositories.
-pub(super) fn git_environment(context: &Context) -> Vec<(String, String)> {
-    sources::git_environment(context)
+/// What git in the image's scripts needs in `environment`, to reach the job's repositories.
+pub(super) fn git_environment(context: &Context, environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    sources::git_environment(context, environment)
 }
 
 fn objects(context: &Context) -> Vec<EntryObjects> {

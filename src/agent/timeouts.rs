@@ -26,7 +26,7 @@ impl Timeouts {
     pub(super) fn read(job: Duration, variables: &Variables) -> (Timeouts, Vec<String>) {
         let mut warnings = Vec::new();
         let mut wish = |name: &str| {
-            let text = variables.setting(name).filter(|text| !text.is_empty())?;
+            let text = variables.get(name).filter(|text| !text.is_empty())?;
             match parse_duration(&text) {
                 None => {
                     warnings.push(format!("Ignoring malformed {name} timeout: {text}"));

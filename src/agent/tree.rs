@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 
@@ -32,6 +33,20 @@ pub(super) fn kill_descendants() -> usize {
         let _ = kill_process(*pid, Signal::KILL);
     }
     below.len()
+}
+
+/// Leaves nothing running below us; gives up on what the kernel holds.
+///
+/// Nobody may wait for children of this process meanwhile.
+pub(super) async fn end_descendants() {
+    for _ in 0..50 {
+        let left = kill_descendants();
+        reap(None);
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The parent of each process that we can see.

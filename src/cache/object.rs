@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use crate::gitlab::{Cache, CachePolicy, Job, Variable, Variables};
+use crate::gitlab::{Cache, CachePolicy, Job, Variables};
 
 use super::key::{KeyError, is_reserved_for_protected_refs, sanitized};
 
@@ -52,16 +52,15 @@ pub struct PolicyError {
     pub key: String,
 }
 
-/// One for each entry of `job.cache`, in order.
+/// One for each entry of `job.cache`, in order; `variables` are all of the job's, expanded.
 pub fn cache_objects(
     job: &Job,
     variables: &Variables,
     short_token: &str,
     settings: &CacheSettings,
 ) -> Vec<EntryObjects> {
-    let variables = looked_up(variables);
     let prefix = prefix(job, short_token, settings);
-    job.cache.iter().map(|cache| entry(job, cache, &variables, &prefix)).collect()
+    job.cache.iter().map(|cache| entry(job, cache, variables, &prefix)).collect()
 }
 
 fn entry(job: &Job, cache: &Cache, variables: &Variables, prefix: &str) -> EntryObjects {
@@ -146,17 +145,10 @@ fn prefix(job: &Job, short_token: &str, settings: &CacheSettings) -> String {
     prefix + &format!("project/{}/", job.info.project_id)
 }
 
-/// The variables as keys see them: every value expanded once, file variables as their paths.
-fn looked_up(variables: &Variables) -> Variables {
-    let directory = variables.get("RUNNER_TEMP_PROJECT_DIR").unwrap_or_default();
-    let path = |key: &str| format!("{directory}/{key}");
-    let as_path = |v: &Variable| if v.file { Variable { value: path(&v.key), ..v.clone() } } else { v.clone() };
-    variables.expanded(path).iter().map(as_path).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gitlab::Variable;
     use serde_json::{Value, json};
 
     fn entries(cache: Value, variables: &[(&str, &str)]) -> Vec<EntryObjects> {
@@ -170,7 +162,8 @@ mod tests {
             ..Variable::default()
         };
         let settings = CacheSettings { path: "/caches/".into(), shared: false };
-        cache_objects(&job, &variables.iter().map(variable).collect(), "abcdefghi", &settings)
+        let variables: Variables = variables.iter().map(variable).collect();
+        cache_objects(&job, &variables.expanded(), "abcdefghi", &settings)
     }
 
     fn objects(entry: &EntryObjects) -> Vec<&str> {

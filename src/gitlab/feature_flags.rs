@@ -1,8 +1,11 @@
-//! Owns the names of GitLab Runner's feature flags and what they are unless a job says otherwise (runner-behaviour.md §12).
+//! Owns the feature flags of GitLab Runner 19.4: each is there in every job, on or off (runner-behaviour.md §12).
+//!
+//! What a flag means is with whom it concerns; flags of other executors and of the runner's own process mean nothing here.
 
-use super::Variables;
+use super::variables::parse_bool;
+use super::{Variable, Variables};
 
-/// On in GitLab Runner 19.4.
+/// On unless somebody says otherwise.
 const ON: [&str; 12] = [
     "FF_ENABLE_JOB_INPUTS_INTERPOLATION",
     "FF_MASK_ALL_DEFAULT_TOKENS",
@@ -18,7 +21,7 @@ const ON: [&str; 12] = [
     "FF_USE_POD_ACTIVE_DEADLINE_SECONDS",
 ];
 
-/// Off in GitLab Runner 19.4.
+/// Off unless somebody says otherwise.
 const OFF: [&str; 39] = [
     "FF_CLEAN_UP_FAILED_CACHE_EXTRACT",
     "FF_CONCRETE",
@@ -61,34 +64,63 @@ const OFF: [&str; 39] = [
     "FF_WAIT_FOR_POD_TO_BE_REACHABLE",
 ];
 
-/// The flags that `variables` set to what they are not by default, as the head of a log tells them: `FF_A:true, FF_B:false`.
-pub fn changed_flags(variables: &Variables) -> Option<String> {
-    let by_default = ON.iter().map(|name| (name, true)).chain(OFF.iter().map(|name| (name, false)));
-    let changed = by_default.filter(|(name, default)| variables.flag(name, *default) != *default);
-    let words: Vec<String> = changed.map(|(name, default)| format!("{name}:{}", !default)).collect();
-    (!words.is_empty()).then(|| words.join(", "))
+/// Every flag as the job has it; what is neither true nor false leaves the default.
+pub(super) fn resolved(job: &Variables) -> impl Iterator<Item = Variable> {
+    all().map(|(flag, default)| {
+        let on = job.get(flag).and_then(parse_bool).unwrap_or(default);
+        Variable::public(flag, if on { "true" } else { "false" })
+    })
 }
 
-/// Whether GitLab Runner has a flag of this name.
-pub(super) fn is_flag(name: &str) -> bool {
-    ON.contains(&name) || OFF.contains(&name)
+/// The flags that are not as they are by default, in order of their names, as the log's beginning shows them
+/// (runner-behaviour.md §2.1); `variables` are all of a job's.
+pub fn changed_flags(variables: &Variables) -> String {
+    let mut changed: Vec<(&str, bool)> = all()
+        .map(|(flag, default)| (flag, variables.flag(flag, default), default))
+        .filter(|(_, on, default)| on != default)
+        .map(|(flag, on, _)| (flag, on))
+        .collect();
+    changed.sort_unstable();
+    let words: Vec<String> = changed.into_iter().map(|(flag, on)| format!("{flag}:{on}")).collect();
+    words.join(", ")
+}
+
+/// Whether `key` is the name of a flag.
+pub(super) fn is_flag(key: &str) -> bool {
+    key.starts_with("FF_") && all().any(|(flag, _)| flag == key)
+}
+
+/// What to warn of: flags that `job` sets to neither true nor false, seen with `all` variables.
+pub(super) fn malformed(job: &Variables, all: &Variables) -> Vec<String> {
+    let wrong = |flag: &str| {
+        let said = job.find(flag)?;
+        let text = if said.raw { said.value.clone() } else { all.expand(&said.value) };
+        let warning = format!("{flag}: could not parse feature flag, expected bool, got {text}");
+        parse_bool(&text).is_none().then_some(warning)
+    };
+    self::all().filter_map(|(flag, _)| wrong(flag)).collect()
+}
+
+fn all() -> impl Iterator<Item = (&'static str, bool)> {
+    ON.into_iter().map(|flag| (flag, true)).chain(OFF.into_iter().map(|flag| (flag, false)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gitlab::Variable;
-
-    fn changed(pairs: &[(&str, &str)]) -> Option<String> {
-        let variable = |(key, value): &(&str, &str)| Variable { raw: false, ..Variable::public(key, *value) };
-        changed_flags(&pairs.iter().map(variable).collect())
-    }
 
     #[test]
-    fn only_flags_that_differ_are_told() {
-        let none = changed(&[("FF_TIMESTAMPS", "true"), ("FF_SCRIPT_SECTIONS", "0"), ("FF_MINE", "1"), ("A", "1")]);
-        assert_eq!(none, None);
-        let some = changed(&[("FF_SCRIPT_SECTIONS", "1"), ("FF_TIMESTAMPS", "$NO"), ("NO", "f"), ("FF_CONCRETE", "x")]);
-        assert_eq!(some.as_deref(), Some("FF_TIMESTAMPS:false, FF_SCRIPT_SECTIONS:true"));
+    fn a_flag_is_what_the_job_says_if_that_is_a_bool() {
+        let said = [("FF_TIMESTAMPS", "0"), ("FF_CONCRETE", "T"), ("FF_USE_FASTZIP", "maybe"), ("FF_MINE", "x")];
+        let job: Variables = said.into_iter().map(|(key, value)| Variable::public(key, value)).collect();
+        let flags: Variables = resolved(&job).collect();
+        assert_eq!(flags.iter().count(), 51);
+        assert_eq!(flags.get("FF_TIMESTAMPS"), Some("false"));
+        assert_eq!(flags.get("FF_CONCRETE"), Some("true"));
+        assert_eq!(flags.get("FF_USE_FASTZIP"), Some("true"));
+        assert_eq!(flags.get("FF_HASH_CACHE_KEYS"), Some("false"));
+        assert_eq!(changed_flags(&flags), "FF_CONCRETE:true, FF_TIMESTAMPS:false");
+        assert!(is_flag("FF_CONCRETE") && !is_flag("FF_MINE"));
+        assert_eq!(malformed(&job, &job), ["FF_USE_FASTZIP: could not parse feature flag, expected bool, got maybe"]);
     }
 }

@@ -66,3 +66,9 @@ pub fn http_client_with(
         }
     }
 }
+
+/// Whether `pem` is at least one certificate, and each of them can be trusted.
+pub fn holds_certificates(pem: &[u8]) -> bool {
+    let some = Certificate::from_pem_bundle(pem).is_ok_and(|certificates| !certificates.is_empty());
+    some && http_client_with(Sender::Helper, pem, |builder| builder).is_ok()
+}

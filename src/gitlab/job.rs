@@ -9,10 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::parts::{
-    Artifact, Cache, Credentials, Dependency, GitInfo, Image, JobFeatures, JobInfo, PolicyOptions, RunnerInfo, Script,
-    Service, Step,
+    Artifact, Cache, Credentials, Dependency, GitInfo, Image, JobFeatures, JobInfo, RunnerInfo, Script, Service, Step,
 };
-use super::{Variable, Variables};
+use super::{PolicyOptions, Variable, Variables};
 
 /// A claimed job.
 #[derive(Clone, Debug)]
@@ -51,7 +50,7 @@ pub struct Job {
     pub credentials: Vec<Credentials>,
     /// What the server can take.
     pub features: JobFeatures,
-    /// The policy that added the job, if one did.
+    /// Which policy added it, if one did.
     pub policy: PolicyOptions,
     /// Names of `secrets:`.
     pub secrets: Vec<String>,

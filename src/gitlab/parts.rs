@@ -283,47 +283,10 @@ pub struct Credentials {
     pub url: String,
 }
 
-/// What is said of a job that a pipeline execution policy has added.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PolicyOptions {
-    /// Whether one has.
-    #[serde(rename = "execution_policy_job", deserialize_with = "or_default")]
-    pub is_policy_job: bool,
-    /// The policy's name.
-    #[serde(rename = "policy_name", deserialize_with = "or_default")]
-    pub name: String,
-    /// Whether the project's variables count; absent where the policy says nothing.
-    #[serde(rename = "policy_variables_override_allowed")]
-    pub overrides: Option<bool>,
-    /// Names of variables for which the opposite holds.
-    #[serde(rename = "policy_variables_override_exceptions", deserialize_with = "or_default")]
-    pub exceptions: Vec<String>,
-}
-
-impl PolicyOptions {
-    /// What the job's log says of the policy, in GitLab Runner's words (runner-behaviour.md §2.4).
-    pub fn words(&self) -> Vec<String> {
-        if !self.is_policy_job {
-            return Vec::new();
-        }
-        let mut words = vec![format!("Job triggered by policy \"{}\".", self.name)];
-        if let Some(overrides) = self.overrides {
-            let what = if overrides { "allowed" } else { "ignored" };
-            let exceptions = match self.exceptions.as_slice() {
-                [] => String::new(),
-                names => format!(" (except for {})", names.join(", ")),
-            };
-            words.push(format!(
-                "User-defined CI/CD variables are {what} in this job{exceptions} according to the pipeline execution policy."
-            ));
-        }
-        words
-    }
-}
-
 /// `null` is as good as absent.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -331,31 +294,4 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserial
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_policy_is_told_in_gitlab_runners_words() {
-        let rule = "according to the pipeline execution policy.";
-        let told = r#"Job triggered by policy "P"."#;
-        for (options, expected) in [
-            (json!({}), vec![]),
-            (json!({"execution_policy_job": null, "policy_name": "P"}), vec![]),
-            (json!({"execution_policy_job": true, "policy_name": "P"}), vec![told.to_owned()]),
-            (
-                json!({"execution_policy_job": true, "policy_name": "P", "policy_variables_override_allowed": true,
-                    "policy_variables_override_exceptions": null}),
-                vec![told.to_owned(), format!("User-defined CI/CD variables are allowed in this job {rule}")],
-            ),
-            (
-                json!({"execution_policy_job": true, "policy_name": "P", "policy_variables_override_allowed": false,
-                    "policy_variables_override_exceptions": ["A", "B"]}),
-                vec![
-                    told.to_owned(),
-                    format!("User-defined CI/CD variables are ignored in this job (except for A, B) {rule}"),
-                ],
-            ),
-        ] {
-            let options: PolicyOptions = serde_json::from_value(options).unwrap();
-            assert_eq!(options.words(), expected);
-        }
-    }
 }

@@ -5,17 +5,8 @@ use std::collections::BTreeMap;
 use secrecy::ExposeSecret;
 use url::Url;
 
+use super::feature_flags::{is_flag, resolved};
 use super::{Job, Variable, Variables};
-
-/// Feature flags of GitLab Runner 19.4 that are on unless somebody says otherwise (runner-behaviour.md §12).
-const FLAGS_ON: [&str; 6] = [
-    "FF_ENABLE_JOB_INPUTS_INTERPOLATION",
-    "FF_MASK_ALL_DEFAULT_TOKENS",
-    "FF_TIMESTAMPS",
-    "FF_USE_DIRECT_DOWNLOAD",
-    "FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY",
-    "FF_USE_GITALY_CORRELATION_ID",
-];
 
 /// Where a job is built, and by whom.
 #[derive(Clone, Debug, Default)]
@@ -50,24 +41,30 @@ pub fn project_directory(job: &Job, builds_dir: &str) -> String {
     format!("{}/{parts}", builds_dir.trim_end_matches('/'))
 }
 
-/// All variables of `job` as they are looked up: the runner's, the job's, and those that a job cannot replace.
+/// All variables of `job` as they are looked up, expanded: the flags, the runner's, the job's, and those that a job cannot
+/// replace.
 pub fn job_variables(job: &Job, place: &BuildPlace) -> Variables {
-    let directory = project_directory(job, &place.builds_dir);
+    job_variables_in(job, place, &project_directory(job, &place.builds_dir))
+}
+
+/// The same for a job that is built in `directory` (`GIT_CLONE_PATH`).
+pub fn job_variables_in(job: &Job, place: &BuildPlace, directory: &str) -> Variables {
+    let said = unexpanded(job, place, directory);
+    // Of each flag there is one definition, and that is a bool.
+    let others = said.iter().filter(|variable| !is_flag(&variable.key)).cloned();
+    let all: Variables = resolved(&said.expanded()).chain(others).collect();
+    all.expanded()
+}
+
+fn unexpanded(job: &Job, place: &BuildPlace, directory: &str) -> Variables {
     let timeout = job.runner.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
     let mut all = Variables::default();
     let mut add = |key: &str, value: &str| all.push(Variable::public(key, value));
-
-    for flag in FLAGS_ON {
-        add(flag, "true");
-    }
-    if let Some(image) = &job.image {
-        add("CI_JOB_IMAGE", &job.variables.expand(&image.name));
-    }
     add("CI_RUNNER_SHORT_TOKEN", &place.short_token);
     place.environment().for_each(|variable| all.push(variable));
     let mut add = |key: &str, value: &str| all.push(Variable::public(key, value));
     add("CI_BUILDS_DIR", &place.builds_dir);
-    add("CI_PROJECT_DIR", &directory);
+    add("CI_PROJECT_DIR", directory);
     add("CI_CONCURRENT_ID", "0");
     add("CI_CONCURRENT_PROJECT_ID", "0");
     add("CI_SERVER", "yes");
@@ -85,7 +82,10 @@ pub fn job_variables(job: &Job, place: &BuildPlace) -> Variables {
     add("CI_RUNNER_EXECUTABLE_ARCH", executable_arch());
     add("RUNNER_TEMP_PROJECT_DIR", &format!("{directory}.tmp"));
     place.feature_flags.iter().for_each(|(flag, on)| add(flag, if *on { "true" } else { "false" }));
-    all
+    let Some(image) = &job.image else { return all };
+    // The image's name sees the values of variables, not what these are made of.
+    let image = Variable::public("CI_JOB_IMAGE", all.expanded().expand(&image.name));
+    [image].into_iter().chain(all.iter().cloned()).collect()
 }
 
 /// The timeout of a job whose claim names none (runner-behaviour.md §1.1).
@@ -130,6 +130,31 @@ mod tests {
         assert_eq!(all.get("CI_PROJECT_DIR"), Some("/mine"));
         assert_eq!(all.get("CI_RUNNER_VERSION"), Some(env!("CARGO_PKG_VERSION")));
         assert_eq!(all.get("RUNNER_TEMP_PROJECT_DIR"), Some("/builds/g/p.tmp"));
+        assert_eq!(all.get("FF_TIMESTAMPS"), Some("true"));
+    }
+
+    #[test]
+    fn what_is_looked_up_is_expanded_once_flags_included() {
+        let body = serde_json::json!({
+            "id": 1, "token": "t", "git_info": {"repo_url": "https://gitlab.test/g/p.git"},
+            "image": {"name": "alpine:$TAG"}, "variables": [
+                {"key": "TAG", "value": "$CI_COMMIT_REF_SLUG"}, {"key": "CI_COMMIT_REF_SLUG", "value": "main"},
+                {"key": "NO", "value": "false"}, {"key": "FF_TIMESTAMPS", "value": "$NO"},
+                {"key": "CERT", "value": "pem", "file": true}, {"key": "WHERE", "value": "$CERT in $CI_BUILDS_DIR"},
+            ],
+        });
+        let job = Job::read(body.to_string().as_bytes()).unwrap();
+        let all = job_variables(&job, &BuildPlace { builds_dir: "/builds".into(), ..BuildPlace::default() });
+        for (key, value) in [
+            ("CI_JOB_IMAGE", "alpine:main"),
+            ("FF_TIMESTAMPS", "false"),
+            ("CERT", "pem"),
+            ("WHERE", "/builds/g/p.tmp/CERT in /builds"),
+        ] {
+            assert_eq!(all.get(key), Some(value), "{key}");
+        }
+        assert_eq!(all.expand("$TAG $CERT"), "main /builds/g/p.tmp/CERT");
+        assert_eq!(all.iter().filter(|variable| variable.key == "FF_TIMESTAMPS").count(), 1);
     }
 
     #[test]

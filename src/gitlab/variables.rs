@@ -1,6 +1,17 @@
 //! Owns a job's variables and GitLab Runner's one-pass expansion of them.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
+
+use super::parts::or_default;
+
+/// No value grows beyond this by what it names; a claim is at most half as long.
+const LONGEST_VALUE: usize = 8 << 20;
+
+/// When expanded values have come to so many bytes, the others stay as they are.
+const MOST_VALUES: usize = 32 << 20;
 
 /// One variable as GitLab sends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,12 +23,16 @@ pub struct Variable {
     #[serde(deserialize_with = "text")]
     pub value: String,
     /// May be shown to everybody who sees the job: it may stand in a container's environment.
+    #[serde(deserialize_with = "or_default")]
     pub public: bool,
     /// Its value is replaced by `[MASKED]` in the trace.
+    #[serde(deserialize_with = "or_default")]
     pub masked: bool,
     /// The job sees the path of a file that holds the value.
+    #[serde(deserialize_with = "or_default")]
     pub file: bool,
     /// Its value is not expanded.
+    #[serde(deserialize_with = "or_default")]
     pub raw: bool,
 }
 
@@ -27,6 +42,9 @@ impl Variable {
         Variable { key: key.into(), value: value.into(), public: true, raw: true, ..Variable::default() }
     }
 }
+
+/// Where the contents of file variables lie.
+const TEMP_DIR: &str = "RUNNER_TEMP_PROJECT_DIR";
 
 /// A job's variables in order; of two with one name the later counts.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -65,14 +83,9 @@ impl Variables {
         self.find(key).map(|v| v.value.as_str())
     }
 
-    /// The value under `key`, expanded: what a runner itself reads of a job's variables is read so.
-    pub fn setting(&self, key: &str) -> Option<String> {
-        self.find(key).map(|v| if v.raw { v.value.clone() } else { self.expand(&v.value) })
-    }
-
     /// Whether `key` says yes as Go's `strconv.ParseBool` reads it; anything unreadable is `default`.
     pub fn flag(&self, key: &str, default: bool) -> bool {
-        self.setting(key).and_then(|text| read_bool(&text)).unwrap_or(default)
+        self.get(key).and_then(parse_bool).unwrap_or(default)
     }
 
     /// The values that must never show in the trace, longest first.
@@ -84,77 +97,95 @@ impl Variables {
         values
     }
 
-    /// Every variable with its value expanded once against the unexpanded list (runner-behaviour.md §3.9).
+    /// Every variable with its value expanded once against these (runner-behaviour.md §3.9).
     ///
-    /// `file_path` says where a file variable's content lies; other values that name it get that path.
-    pub fn expanded(&self, file_path: impl Fn(&str) -> String) -> Variables {
-        let look_up = |name: &str| self.reference(name, &file_path);
-        self.0
-            .iter()
-            .map(|v| if v.raw { v.clone() } else { Variable { value: expand(&v.value, &look_up), ..v.clone() } })
-            .collect()
+    /// A file variable keeps its content; other values that name it get the path of its file.
+    pub fn expanded(&self) -> Variables {
+        let known: HashMap<&str, &Variable> = self.0.iter().map(|v| (v.key.as_str(), v)).collect();
+        let look_up = |name: &str| self.value_of(known.get(name).copied());
+        let mut room = MOST_VALUES;
+        let expand = |v: &Variable| {
+            if v.raw || room == 0 {
+                return v.clone();
+            }
+            let value = expand(&v.value, &look_up);
+            room = room.saturating_sub(value.len());
+            Variable { value, ..v.clone() }
+        };
+        self.0.iter().map(expand).collect()
     }
 
     /// Expands `$NAME` and `${NAME}` in `text` against these variables, once.
     pub fn expand(&self, text: &str) -> String {
-        expand(text, &|name| self.get(name).map(str::to_owned))
+        expand(text, &|name| self.value_of(self.find(name)))
     }
 
-    fn reference(&self, name: &str, file_path: &impl Fn(&str) -> String) -> Option<String> {
-        self.find(name).map(|v| if v.file { file_path(&v.key) } else { v.value.clone() })
+    /// What a reference to `variable` stands for.
+    fn value_of<'a>(&'a self, variable: Option<&'a Variable>) -> Cow<'a, str> {
+        match variable {
+            None => "".into(),
+            Some(Variable { key, file: true, .. }) => {
+                format!("{}/{key}", self.get(TEMP_DIR).unwrap_or_default()).into()
+            }
+            Some(variable) => variable.value.as_str().into(),
+        }
     }
 }
 
-/// Yes or no as Go's `strconv.ParseBool` reads it.
-pub(super) fn read_bool(text: &str) -> Option<bool> {
-    match text {
+/// GitLab Runner's expansion, which is that of Go's `os.Expand`: `$$` is a dollar, whatever has no value is empty,
+/// `${A:-b}` included, and so are the shell's own parameters.
+fn expand<'a>(text: &str, look_up: &impl Fn(&str) -> Cow<'a, str>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let (value, eaten) = reference(rest, look_up);
+        // A few values that name one another would fill any memory.
+        if out.len() + value.len() <= LONGEST_VALUE {
+            out.push_str(&value);
+        }
+        rest = &rest[eaten..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The value of what stands behind a dollar, and how long that is.
+fn reference<'a>(rest: &str, look_up: &impl Fn(&str) -> Cow<'a, str>) -> (Cow<'a, str>, usize) {
+    let value = |name: &str| special(name).map_or_else(|| look_up(name), Cow::from);
+    match rest.chars().next() {
+        Some('{') => match rest.find('}') {
+            Some(end) => (value(&rest[1..end]), end + 1),
+            // What is not closed is no reference: its two signs are left out.
+            None => ("".into(), 1),
+        },
+        Some(c) if special(&rest[..c.len_utf8()]).is_some() => (value(&rest[..1]), 1),
+        Some(c) if c == '_' || c.is_ascii_alphabetic() => {
+            let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+            (value(&rest[..end]), end)
+        }
+        _ => ("$".into(), 0),
+    }
+}
+
+/// Reads a word as Go's `strconv.ParseBool` does.
+pub(super) fn parse_bool(word: &str) -> Option<bool> {
+    match word {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
 }
 
-/// GitLab Runner's expansion: `$$` is a dollar, an unknown name is empty, `${A:-b}` is empty, shell specials are empty.
-fn expand(text: &str, look_up: &impl Fn(&str) -> Option<String>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let Some(next) = rest.chars().next() else {
-            out.push('$');
-            break;
-        };
-        match next {
-            '$' => {
-                out.push('$');
-                rest = &rest[1..];
-            }
-            '{' => match rest.find('}') {
-                Some(end) => {
-                    let name = &rest[1..end];
-                    if is_name(name) {
-                        out.push_str(&look_up(name).unwrap_or_default());
-                    }
-                    rest = &rest[end + 1..];
-                }
-                None => out.push('$'),
-            },
-            '*' | '#' | '@' | '!' | '?' | '-' | '0'..='9' => rest = &rest[1..],
-            c if c == '_' || c.is_ascii_alphabetic() => {
-                let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
-                out.push_str(&look_up(&rest[..end]).unwrap_or_default());
-                rest = &rest[end..];
-            }
-            _ => out.push('$'),
-        }
+/// The value of a name that no variable can have.
+fn special(name: &str) -> Option<&'static str> {
+    match name {
+        "$" => Some("$"),
+        "*" | "#" | "@" | "!" | "?" | "-" => Some(""),
+        name if name.len() == 1 && name.as_bytes()[0].is_ascii_digit() => Some(""),
+        _ => None,
     }
-    out.push_str(rest);
-    out
-}
-
-fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
 }
 
 /// GitLab sends strings; a number or a boolean from a custom server is read as its text.
@@ -176,15 +207,20 @@ mod tests {
 
     #[test]
     fn values_are_expanded_as_gitlab_runner_does() {
-        let all = variables(&[("A", "one"), ("B", "$A"), ("LAST", "1"), ("LAST", "2")]);
+        let all = variables(&[("A", "one"), ("B", "$A"), ("LAST", "1"), ("LAST", "2"), ("a.b", "dotted")]);
         for (text, expected) in [
             ("$A", "one"),
             ("${A}x", "onex"),
             ("$Ax", ""),
             ("$$A", "$A"),
             ("a$", "a$"),
-            ("${A", "${A"),
+            ("${A", "A"),
+            ("${}x", "x"),
+            ("${$}A", "$A"),
+            ("${1}$1x", "x"),
             ("${A:-b}c", "c"),
+            ("${a.b}", "dotted"),
+            ("$é$", "$é$"),
             ("$1$?$@-", "-"),
             ("$.x", "$.x"),
             ("$B", "$A"),
@@ -201,13 +237,26 @@ mod tests {
         all.push(Variable { key: "RAW".into(), value: "$C".into(), raw: true, ..Variable::default() });
         all.push(Variable { key: "CERT".into(), value: "pem".into(), file: true, ..Variable::default() });
 
-        let expanded = all.expanded(|key| format!("/tmp/{key}"));
+        all.push(Variable::public(TEMP_DIR, "/tmp"));
+
+        let expanded = all.expanded();
 
         assert_eq!(expanded.get("A"), Some("$C"));
         assert_eq!(expanded.get("B"), Some("see"));
         assert_eq!(expanded.get("RAW"), Some("$C"));
         assert_eq!(expanded.get("USES"), Some("/tmp/CERT"));
         assert_eq!(expanded.get("CERT"), Some("pem"));
+        assert_eq!(expanded.expand("$A $CERT $RAW"), "$C /tmp/CERT $C");
+    }
+
+    #[test]
+    fn values_that_name_one_another_do_not_fill_the_memory() {
+        let long = "x".repeat(1 << 20);
+        let many = "$LONG".repeat(1000);
+        let mut all = variables(&[("LONG", &long)]);
+        (0..100).for_each(|n| all.push(Variable { key: format!("N{n}"), value: many.clone(), ..Variable::default() }));
+        let total: usize = all.expanded().iter().map(|variable| variable.value.len()).sum();
+        assert!(total < MOST_VALUES + 2 * LONGEST_VALUE, "{total}");
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub struct EnvironmentError {
     service: String,
 }
 
-/// The `.env` file of `service`: the public ones of `variables`, which are expanded, then its own, expanded against all (runner-behaviour.md
-/// §3.9).
+/// The `.env` file of `service`: the public ones of the job's `variables`, which are expanded, then its own, expanded against
+/// all (runner-behaviour.md §3.9).
 ///
 /// A job variable that the format cannot hold is left out: the service did not ask for it.
 ///

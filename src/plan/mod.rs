@@ -24,7 +24,7 @@ pub use container::{BuildPlan, ContainerError, ServicePlan};
 pub use environment::{EnvironmentError, service_environment};
 pub use labels::{LabelError, Labels, VOCABULARY, nearest_label};
 pub use memory::{MemorySplit, split_memory};
-pub use plan::{Arch, Plan, PlanError, build_place, expanded, plan};
+pub use plan::{Arch, Plan, PlanError, build_place, plan};
 pub use price::{Price, price_per_minute};
 pub use quantity::{Mib, Millicpu, QuantityError};
 pub use service_log::{ServiceFailure, service_warning};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::{Fleet, JobSettings, Runner};
-use crate::gitlab::{BuildPlace, Job, Variables, job_variables, project_directory};
+use crate::gitlab::{BuildPlace, Job, Variables, job_variables};
 
 use super::ask::{Ask, AskError, ask};
 use super::container::{BuildPlan, ContainerError, Rules, ServicePlan, build_container, platform, services};
@@ -94,15 +94,14 @@ pub enum PlanError {
 pub fn plan(job: &Job, tags: &[String], fleet: &Fleet, runner: &Runner) -> Result<Plan, PlanError> {
     let settings = fleet.settings_for(runner);
     let variables = job_variables(job, &build_place(&settings, ""));
-    let expanded = expanded(job, &variables);
     let labels = Labels::read(tags.iter().map(String::as_str))?;
     let ask = ask(&labels, &variables, &job.services, &fleet.size_for(runner), &settings)?;
-    let ask = with_platform(ask, &labels, job, &expanded)?;
+    let ask = with_platform(ask, &labels, job, &variables)?;
     let rules = Rules { images: &fleet.images, settings: &settings };
-    let build = build_container(job, &expanded, rules)?;
-    let services = services(job, &expanded, rules)?;
+    let build = build_container(job, &variables, rules)?;
+    let services = services(job, &variables, rules)?;
     no_host_socket(job, &variables)?;
-    job.services.iter().try_for_each(|service| service_environment(&expanded, service).map(drop))?;
+    job.services.iter().try_for_each(|service| service_environment(&variables, service).map(drop))?;
     let memory = split_memory(ask.size, services.len(), ask.service_memory)
         .ok_or(PlanError::NoMemory { services: services.len(), size: ask.size })?;
     if !fleet.broker.agents.contains_key(&ask.arch.to_string()) {
@@ -122,12 +121,6 @@ pub fn plan(job: &Job, tags: &[String], fleet: &Fleet, runner: &Runner) -> Resul
     let service_logs = wants_logs && fleet.tasks.log_group.is_some();
     let Ask { size, disk_gib, arch, spot, .. } = ask;
     Ok(Plan { size, disk_gib, arch, spot, memory, build, services, service_logs, words })
-}
-
-/// `variables` as image names, aliases and services see them: every value is expanded, once (runner-behaviour.md §3.9).
-pub fn expanded(job: &Job, variables: &Variables) -> Variables {
-    let temp_dir = format!("{}.tmp", project_directory(job, "/builds"));
-    variables.expanded(|key| format!("{temp_dir}/{key}"))
 }
 
 /// Where the job of a runner with these settings is built.

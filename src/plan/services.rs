@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use crate::gitlab::{Job, Service, Variables};
 
-use super::plan::expanded;
 use super::service_ports::{Readiness, readiness};
 
 /// What the agent needs to know about one service, in the order of the job's services.
@@ -43,13 +42,12 @@ static SUBDOMAIN: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").expect("it is a pattern")
 });
 
-/// The facts of all services of `job`, whose variables are `variables`, not expanded yet.
+/// The facts of all services of `job`, whose variables are `variables`, expanded.
 ///
 /// # Errors
 /// When an alias is no host name; the dispatcher has refused such a job.
 pub fn service_facts(job: &Job, variables: &Variables) -> Result<Vec<ServiceFacts>, AliasError> {
-    let variables = expanded(job, variables);
-    job.services.iter().map(|service| facts(service, &variables)).collect()
+    job.services.iter().map(|service| facts(service, variables)).collect()
 }
 
 fn facts(service: &Service, variables: &Variables) -> Result<ServiceFacts, AliasError> {
@@ -103,7 +101,7 @@ pub(super) fn without_version(image: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gitlab::{Image, Variable};
+    use crate::gitlab::{BuildPlace, Image, Variable, job_variables};
 
     fn service(name: &str, alias: &str) -> Service {
         let image = Image { name: name.into(), ..Image::default() };
@@ -159,7 +157,7 @@ mod tests {
             {"name": "my/tool", "variables": [{"key": "HEALTHCHECK_TCP_PORT", "value": "8080"}]},
         ]});
         let job = Job::read(body.to_string().as_bytes()).unwrap();
-        let facts = service_facts(&job, &job.variables).unwrap();
+        let facts = service_facts(&job, &job_variables(&job, &BuildPlace::default())).unwrap();
         assert_eq!((facts[0].image.as_str(), &facts[0].aliases[..]), ("postgres:16", &["db".to_owned()][..]));
         assert_eq!(facts[0].names, ["postgres", "db"]);
         assert_eq!(facts[0].readiness, Readiness::Usual(5432));

@@ -13,6 +13,7 @@ mod run;
 mod services;
 mod settings;
 mod sources;
+mod submodules;
 #[path = "../stories/support.rs"]
 #[allow(dead_code, reason = "the stories use the rest")]
 mod support;

@@ -1,8 +1,10 @@
 //! Runs the job's scripts around get_sources, with sh in the helper (runner-behaviour.md §3.6).
 
+use std::collections::BTreeMap;
+
 use crate::agent::child;
-use crate::agent::context::{Context, StageError};
-use crate::agent::program::{quote, told_and_run};
+use crate::agent::context::StageError;
+use crate::agent::program::{Program, ShellOptions};
 use crate::gitlab::FailureReason;
 
 use super::repository::Git;
@@ -45,14 +47,23 @@ pub(super) async fn run_hook(git: &Git<'_>, hook: Hook) -> Result<(), StageError
         Hook::After => jobs.chain(runners).collect(),
     };
     for script in scripts {
-        let mut command = child::command("sh", context);
-        command.envs(git.environment().iter().map(|(key, value)| (key, value)));
-        command.current_dir(match hook {
+        let directory = match hook {
             Hook::Before => &context.place.builds_dir,
             Hook::After => &context.place.project_dir,
-        });
-        let program = Some(program(context, hook, &script));
-        let ended = child::run(command, context.child_user, program, Some(&context.log)).await;
+        };
+        let folds = context.job.features.trace_sections && context.variables.flag("FF_SCRIPT_SECTIONS", false);
+        let mut command = child::command("sh", context);
+        command.envs(git.environment().iter().map(|(key, value)| (key, value))).current_dir(directory);
+        let program = Program {
+            // The helper's own `PATH` and `HOME` are not the job's to replace: the variables are there already.
+            environment: &BTreeMap::new(),
+            directory: &directory.to_string_lossy(),
+            notice: None,
+            lines: &script,
+            sections: folds.then_some(hook.prefix()),
+            options: ShellOptions::of(context),
+        };
+        let ended = child::run(command, context.child_user, Some(program.text()), Some(&context.log)).await;
         let status = ended.map_err(|error| {
             let message = format!("the helper cannot start `sh` for `hooks:{}`: {error}", hook.name());
             StageError::new(FailureReason::RunnerSystemFailure, message)
@@ -67,12 +78,4 @@ pub(super) async fn run_hook(git: &Git<'_>, hook: Hook) -> Result<(), StageError
         }
     }
     Ok(())
-}
-
-/// One shell runs all lines, tells each before it, and stops at the first that fails; standard input is empty.
-fn program(context: &Context, hook: Hook, lines: &[String]) -> String {
-    let folds = context.job.features.trace_sections && context.variables.flag("FF_SCRIPT_SECTIONS", false);
-    let body = quote(&told_and_run(lines, folds.then_some(hook.prefix())));
-    let trace = if context.job.wants_debug_trace() { "set -o xtrace\n" } else { "" };
-    format!("{trace}set -o errexit\n(eval {body}) </dev/null\nexit 0\n")
 }

@@ -1,7 +1,9 @@
 //! Gets the sources: the repository at the job's commit, its LFS files and its submodules (runner-behaviour.md §4).
 
 mod directory;
+mod home;
 mod hooks;
+mod native_clone;
 mod repository;
 mod settings;
 mod stage;

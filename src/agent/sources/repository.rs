@@ -4,44 +4,70 @@
 //! for ours, because ours comes with the environment and counts most.
 
 use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
 
 use secrecy::ExposeSecret;
-use tempfile::TempDir;
 
 use crate::agent::child;
 use crate::agent::context::{Context, StageError};
 use crate::agent::git::{Configuration, Remote};
+use crate::agent::log::JobLog;
 use crate::gitlab::FailureReason;
 
 use super::directory;
+use super::home::Home;
+use super::native_clone::{self, can_clone};
 use super::settings::Settings;
+
+/// What `git lfs install` writes; without it `git lfs pull` checks nothing out.
+const LFS_FILTER: [(&str, &str); 4] = [
+    ("filter.lfs.clean", "git-lfs clean -- %f"),
+    ("filter.lfs.smudge", "git-lfs smudge -- %f"),
+    ("filter.lfs.process", "git-lfs filter-process"),
+    ("filter.lfs.required", "true"),
+];
 
 /// Git for one job.
 pub(super) struct Git<'a> {
     context: &'a Context,
     remote: Remote,
     environment: Vec<(String, String)>,
-    /// What hook scripts configure globally, git reads there; nobody else sees it.
-    _home: TempDir,
+    has_lfs: bool,
+    _home: Home,
 }
 
 impl<'a> Git<'a> {
     /// Makes ready to run git for `context`'s job.
-    pub(super) fn new(context: &'a Context, correlation_id: Option<&str>) -> Result<Self, StageError> {
+    pub(super) async fn new(context: &'a Context, correlation_id: Option<&str>) -> Result<Self, StageError> {
         let system = |message: String| StageError::new(FailureReason::RunnerSystemFailure, message);
         let Some(remote) = Remote::of(context) else {
             return Err(system("GitLab sent no URL to get the sources from".into()));
         };
-        let home = home(context).map_err(|error| system(format!("no home for git in the helper: {error}")))?;
-        let mut environment = configuration(context, &remote, correlation_id).environment(context);
-        let mut add = |key: &str, value: &str| environment.push((key.to_owned(), value.to_owned()));
-        add("CI_JOB_TOKEN", context.job.token.expose_secret());
-        add("GIT_TERMINAL_PROMPT", "0");
-        add("GCM_INTERACTIVE", "Never");
-        // Files come after the checkout, all at once.
-        add("GIT_LFS_SKIP_SMUDGE", "1");
-        add("HOME", &home.path().to_string_lossy());
-        Ok(Git { context, remote, environment, _home: home })
+        let home = Home::new(context).map_err(|error| system(format!("no home for git in the helper: {error}")))?;
+        let mut configuration = configuration(context, &remote, correlation_id);
+        let environment = environment(context, &configuration, &home);
+        let mut git = Git { context, remote, environment, has_lfs: false, _home: home };
+        git.has_lfs = git.status_in(&context.place.builds_dir, &["lfs", "version"], false).await?.success();
+        if git.has_lfs {
+            // An image may have it without `git lfs install --system`.
+            for (key, value) in LFS_FILTER {
+                configuration.add(key, value);
+            }
+            git.environment = self::environment(context, &configuration, &git._home);
+        }
+        Ok(git)
+    }
+
+    /// Whether the helper has git-lfs.
+    pub(super) fn has_lfs(&self) -> bool {
+        self.has_lfs
+    }
+
+    /// The repository's URL, without credentials.
+    pub(super) fn url(&self) -> &str {
+        &self.remote.url
     }
 
     pub(super) fn context(&self) -> &'a Context {
@@ -75,19 +101,36 @@ impl<'a> Git<'a> {
         Ok(self.status(arguments, true).await?.success())
     }
 
-    async fn status<S: AsRef<OsStr>>(
+    /// What git writes; nothing if it fails.
+    pub(super) async fn says(&self, arguments: &[&str]) -> Result<String, StageError> {
+        let log = JobLog::default();
+        let mut command = self.command(arguments);
+        command.current_dir(&self.context.place.builds_dir);
+        let status = child::run(command, self.context.child_user, None, Some(&log)).await.map_err(not_started)?;
+        let words = String::from_utf8_lossy(&log.contents()).into_owned();
+        Ok(if status.success() { words } else { String::new() })
+    }
+
+    async fn status<S: AsRef<OsStr>>(&self, arguments: &[S], told: bool) -> Result<ExitStatus, StageError> {
+        self.status_in(&self.context.place.project_dir, arguments, told).await
+    }
+
+    async fn status_in<S: AsRef<OsStr>>(
         &self,
+        directory: &Path,
         arguments: &[S],
         told: bool,
-    ) -> Result<std::process::ExitStatus, StageError> {
-        let mut command = child::command("git", self.context);
-        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
-        command.current_dir(&self.context.place.project_dir).args(arguments);
+    ) -> Result<ExitStatus, StageError> {
+        let mut command = self.command(arguments);
+        command.current_dir(directory);
         let log = told.then_some(&self.context.log);
-        child::run(command, self.context.child_user, None, log).await.map_err(|error| {
-            let message = format!("the helper cannot start `git`: {error}; its image has to bring it");
-            StageError::new(FailureReason::RunnerSystemFailure, message)
-        })
+        child::run(command, self.context.child_user, None, log).await.map_err(not_started)
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = child::command("git", self.context);
+        command.envs(self.environment.iter().map(|(key, value)| (key, value))).args(arguments);
+        command
     }
 
     fn explain(&self, what: &str, exit_code: i32) -> String {
@@ -114,12 +157,16 @@ impl<'a> Git<'a> {
 /// Fetches and checks out what `settings` want.
 pub(super) async fn get(git: &Git<'_>, settings: &Settings) -> Result<(), StageError> {
     let log = &git.context.log;
-    match settings.depth {
-        0 => log.notice("Fetching changes..."),
-        depth => log.notice(&format!("Fetching changes with git depth set to {depth}...")),
+    if settings.native_clone && can_clone(git).await? {
+        native_clone::clone(git, settings).await?;
+    } else {
+        match settings.depth {
+            0 => log.notice("Fetching changes..."),
+            depth => log.notice(&format!("Fetching changes with git depth set to {depth}...")),
+        }
+        initialize(git).await?;
+        fetch(git, settings).await?;
     }
-    initialize(git).await?;
-    fetch(git, settings).await?;
     if !settings.checkout {
         log.notice("Skipping Git checkout");
         return Ok(());
@@ -130,16 +177,11 @@ pub(super) async fn get(git: &Git<'_>, settings: &Settings) -> Result<(), StageE
         clean.extend(settings.clean_flags.iter().cloned());
         git.run(&clean).await?;
     }
-    if settings.lfs && has_lfs(git).await? {
+    if settings.lfs && git.has_lfs {
         log.notice("Pulling LFS files...");
         git.run(&["lfs", "pull"]).await?;
     }
     Ok(())
-}
-
-/// Whether the helper has git-lfs.
-pub(super) async fn has_lfs(git: &Git<'_>) -> Result<bool, StageError> {
-    git.succeeds(&["lfs", "version"]).await
 }
 
 async fn initialize(git: &Git<'_>) -> Result<(), StageError> {
@@ -178,6 +220,18 @@ async fn checkout(git: &Git<'_>) -> Result<(), StageError> {
     git.run(&["-c", "submodule.recurse=false", "checkout", "-f", "-q", sha]).await
 }
 
+fn environment(context: &Context, configuration: &Configuration, home: &Home) -> Vec<(String, String)> {
+    let mut environment = configuration.environment(&context.environment);
+    let mut add = |key: &str, value: &str| environment.push((key.to_owned(), value.to_owned()));
+    add("CI_JOB_TOKEN", context.job.token.expose_secret());
+    add("GIT_TERMINAL_PROMPT", "0");
+    add("GCM_INTERACTIVE", "Never");
+    // Files come after the checkout, all at once.
+    add("GIT_LFS_SKIP_SMUDGE", "1");
+    add("HOME", &home.path().to_string_lossy());
+    environment
+}
+
 /// What the helper's own git needs besides [`Configuration::shared`].
 fn configuration(context: &Context, remote: &Remote, correlation_id: Option<&str>) -> Configuration {
     let mut all = Configuration::shared(context);
@@ -189,14 +243,21 @@ fn configuration(context: &Context, remote: &Remote, correlation_id: Option<&str
         ("credential.interactive", "never"),
         ("gc.autoDetach", "false"),
         ("maintenance.autoDetach", "false"),
-        ("transfer.bundleURI", "true"),
         ("advice.detachedHead", "false"),
     ] {
         all.add(key, value);
     }
+    if context.variables.flag("FF_USE_GIT_BUNDLE_URIS", true) {
+        all.add("transfer.bundleURI", "true");
+    }
     all.add("http.userAgent", user_agent());
-    if let (Some(origin), Some(id)) = (&remote.origin, correlation_id) {
+    let Some(origin) = &remote.origin else { return all };
+    if let Some(id) = correlation_id {
         all.add(&format!("http.{origin}.extraHeader"), format!("X-Gitaly-Correlation-ID: {id}"));
+    }
+    // Of this host alone: others are not to see the token unasked.
+    if context.variables.flag("FF_USE_GIT_PROACTIVE_AUTH", false) {
+        all.add(&format!("http.{origin}.proactiveAuth"), "basic");
     }
     all
 }
@@ -206,10 +267,7 @@ fn user_agent() -> String {
     format!("mayfly/{} linux/{arch}", env!("CARGO_PKG_VERSION"))
 }
 
-fn home(context: &Context) -> std::io::Result<TempDir> {
-    let home = tempfile::Builder::new().prefix("mayfly-git-").tempdir()?;
-    if let Some(user) = context.child_user {
-        std::os::unix::fs::chown(home.path(), Some(user.uid), Some(user.gid))?;
-    }
-    Ok(home)
+fn not_started(error: io::Error) -> StageError {
+    let message = format!("the helper cannot start `git`: {error}; its image has to bring it");
+    StageError::new(FailureReason::RunnerSystemFailure, message)
 }

@@ -15,8 +15,7 @@ use super::{directory, submodules};
 /// # Errors
 /// When the job cannot go on without them.
 pub async fn get_sources(context: &Context) -> Result<(), StageError> {
-    let (settings, warnings) = read_settings(context)?;
-    warnings.iter().for_each(|warning| context.log.warning(warning));
+    let settings = read_settings(context)?;
     attempt(context, &settings).await
 }
 
@@ -25,13 +24,14 @@ pub async fn get_sources(context: &Context) -> Result<(), StageError> {
 /// # Errors
 /// When it cannot be taken away.
 pub async fn clear_worktree(context: &Context) -> Result<(), StageError> {
-    match read_settings(context)?.0.strategy {
-        Strategy::None => Ok(()),
-        _ => in_directory(context, |place, _| directory::empty(place)).await,
+    if read_settings(context)?.strategy == Strategy::None {
+        return Ok(());
     }
+    context.log.notice("Deleting tracked and untracked files...");
+    in_directory(context, |place, _| directory::empty(place)).await
 }
 
-fn read_settings(context: &Context) -> Result<(Settings, Vec<String>), StageError> {
+fn read_settings(context: &Context) -> Result<Settings, StageError> {
     Settings::read(context).map_err(|error| StageError::new(FailureReason::RunnerConfigurationError, error.to_string()))
 }
 
@@ -57,7 +57,7 @@ async fn attempt(context: &Context, settings: &Settings) -> Result<(), StageErro
 async fn with_git(context: &Context, settings: &Settings) -> Result<(), StageError> {
     let correlation_id = uuid::Uuid::new_v4().simple().to_string();
     let traced = context.variables.flag("FF_USE_GITALY_CORRELATION_ID", true);
-    let git = Git::new(context, traced.then_some(&correlation_id))?;
+    let git = Git::new(context, traced.then_some(&correlation_id)).await?;
     run_hook(&git, Hook::Before).await?;
     let fresh = settings.strategy == Strategy::Clone;
     in_directory(context, move |place, owner| {

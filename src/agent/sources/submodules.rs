@@ -4,7 +4,7 @@
 
 use crate::agent::context::StageError;
 
-use super::repository::{Git, has_lfs};
+use super::repository::Git;
 use super::settings::{Settings, Submodules};
 
 /// Initialises and updates the submodules that `settings` want.
@@ -16,13 +16,16 @@ pub(super) async fn update(git: &Git<'_>, settings: &Settings) -> Result<(), Sta
     };
     log.notice(&headline(wanted));
     let calls = Calls { git, wanted, clean_flags: &settings.clean_flags };
-    git.run(&calls.with_paths(words(&["submodule", "init"]))).await?;
+    git.run(&["submodule", "init"]).await?;
     git.run(&calls.sync()).await?;
     calls.clean().await?;
     calls.reset().await?;
-    if !git.tries(&calls.update()).await? {
+    if git.tries(&calls.update()).await? {
+        log.notice("Updated submodules");
+        git.run(&calls.sync()).await?;
+    } else {
         log.warning("Updating submodules failed. Retrying...");
-        if wanted.update_flags.iter().any(|flag| flag == "--remote") {
+        if wanted.update_flags.iter().any(|flag| flag.eq_ignore_ascii_case("--remote")) {
             git.run(&calls.foreach(&["git", "fetch", "origin", "+refs/heads/*:refs/remotes/origin/*"])).await?;
         }
         git.run(&calls.sync()).await?;
@@ -30,8 +33,9 @@ pub(super) async fn update(git: &Git<'_>, settings: &Settings) -> Result<(), Sta
         calls.reset().await?;
     }
     calls.clean().await?;
-    log.notice("Updated submodules");
-    if settings.lfs && has_lfs(git).await? {
+    // It is so already: what git is told in its environment it tells its children, the scripts' git as well.
+    log.notice("Configuring submodules to use parent git credentials...");
+    if settings.lfs && git.has_lfs() {
         log.notice("Pulling LFS files...");
         git.run(&calls.foreach(&["git", "lfs", "pull"])).await?;
     }
@@ -46,11 +50,12 @@ struct Calls<'a> {
 
 impl Calls<'_> {
     async fn clean(&self) -> Result<(), StageError> {
-        if self.clean_flags.is_empty() {
-            return Ok(());
-        }
+        // Without flags for the repository, submodules are cleaned nevertheless.
         let mut clean = vec!["git", "clean"];
-        clean.extend(self.clean_flags.iter().map(String::as_str));
+        match self.clean_flags {
+            [] => clean.push("-ffdx"),
+            flags => clean.extend(flags.iter().map(String::as_str)),
+        }
         self.git.run(&self.foreach(&clean)).await
     }
 

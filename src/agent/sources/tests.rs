@@ -77,6 +77,9 @@ impl Origin {
     }
 }
 
+/// What every attempt begins with.
+const HEADLINE: &str = "\x1b[0K\x1b[36;1mGetting source from Git repository\x1b[0;m\n";
+
 fn log(context: &Context) -> String {
     String::from_utf8(context.log.contents().to_vec()).unwrap()
 }
@@ -112,7 +115,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 #[tokio::test]
 async fn the_jobs_commit_is_checked_out_and_the_log_says_so_in_gitlab_runners_words() {
     let origin = Origin::new();
-    let context = context(origin.job(2, json!({})).variable("FF_USE_GITALY_CORRELATION_ID", "false"));
+    let job = origin.job(2, json!({})).variable("FF_USE_GITALY_CORRELATION_ID", "false");
+    // Whether this machine has git-lfs does not matter then.
+    let context = context(job.variable("GIT_LFS_SKIP_SMUDGE", "true"));
 
     get_sources(&context).await.unwrap();
 
@@ -122,6 +127,7 @@ async fn the_jobs_commit_is_checked_out_and_the_log_says_so_in_gitlab_runners_wo
     let sha = origin.git("app", &["rev-parse", "HEAD"]);
     let green = |text: &str| format!("\x1b[32;1m{text}\x1b[0;m\n");
     let expected = [
+        HEADLINE.to_owned(),
         green("Fetching changes with git depth set to 2..."),
         format!("Initialized empty Git repository in {}/.git/\n", context.place.project_dir.display()),
         green("Created fresh repository."),
@@ -241,7 +247,8 @@ async fn hooks_run_around_and_see_the_jobs_variables() {
 
     let text = log(&context);
     let before = format!("it's\n{}\n", origin.builds().display());
-    assert!(text.starts_with("\x1b[32;1m$ echo \"$WORD\"; pwd\x1b[0;m\n") && text.contains(&before), "{text}");
+    let begin = format!("{HEADLINE}\x1b[32;1m$ echo \"$WORD\"; pwd\x1b[0;m\n");
+    assert!(text.starts_with(&begin) && text.contains(&before), "{text}");
     assert!(text.ends_with("\x1b[0;m\nthree\x1b[32;1m$ git mine > made\x1b[0;m\n"), "{text}");
     assert_eq!(file(&context, "made").unwrap().trim(), origin.git("app", &["rev-parse", "HEAD"]));
 }
@@ -270,6 +277,9 @@ async fn a_repository_that_is_not_there_fails_the_job_by_name_after_all_attempts
     assert_eq!(log(&context).matches("Deleting all tracked and untracked files").count(), 1);
     assert_eq!(log(&context).matches("Retrying...").count(), 1);
     assert_eq!(log(&context).matches("Created fresh repository.").count(), 2);
+    let stages =
+        [HEADLINE, "WARNING: ", "Deleting all tracked and untracked files due to source fetch failure", HEADLINE];
+    stages.into_iter().fold(log(&context).as_str(), |rest, stage| rest.split_once(stage).expect(stage).1);
 }
 
 #[tokio::test]

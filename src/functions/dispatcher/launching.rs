@@ -7,7 +7,7 @@ use crate::functions::{Event, Later};
 use crate::gitlab::{FailureReason, Job, Outcome, job_variables};
 use crate::launch::{EcsError, LaunchFacts, Launched, RunTask, definition, run_task};
 use crate::ledger::{Claim, LaunchState, Record, Stored, Ticket};
-use crate::plan::{Plan, build_place, expanded, service_environment};
+use crate::plan::{Plan, build_place, service_environment};
 
 use super::Dispatcher;
 use super::error::DispatchError;
@@ -144,7 +144,7 @@ impl Dispatcher {
     async fn service_files(&self, record: &Record, job: &Job, plan: &Plan) -> Result<Vec<String>, DispatchError> {
         let settings =
             self.fleet.runner(&record.runner).map(|runner| self.fleet.settings_for(runner)).unwrap_or_default();
-        let variables = expanded(job, &job_variables(job, &build_place(&settings, &record.short_token)));
+        let variables = job_variables(job, &build_place(&settings, &record.short_token));
         let mut keys = Vec::new();
         for (index, _) in plan.services.iter().enumerate() {
             let service = &job.services[index];

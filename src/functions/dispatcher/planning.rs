@@ -10,11 +10,11 @@ use crate::functions::Later;
 use crate::gitlab::masking::Masking;
 use crate::gitlab::timestamps::timestamp_lines;
 use crate::gitlab::{
-    DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, changed_flags,
-    project_directory, short_token, unsupported,
+    BuildPlace, DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, changed_flags,
+    job_variables, short_token, unsupported,
 };
 use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
-use crate::plan::plan;
+use crate::plan::{build_place, plan};
 
 use super::Dispatcher;
 use super::error::DispatchError;
@@ -75,16 +75,18 @@ impl Dispatcher {
 
     async fn planned_record(&self, key: &JobKey, claim: &Claim, runner: &Runner, job: &Job) -> Record {
         let mut record = self.new_record(key, claim, Some(job));
+        let flags = match changed_flags(&job_variables(job, &build_place(&self.fleet.settings_for(runner), ""))) {
+            none if none.is_empty() => none,
+            flags => format!("\x1b[0K  feature flags: {flags}\n"),
+        };
         let header = format!(
-            "\x1b[0KRunning with mayfly {}\n\x1b[0K  on {} {}, system ID: {}{}\n",
+            "\x1b[0KRunning with mayfly {}\n\x1b[0K  on {} {}, system ID: {}{}\n{flags}",
             env!("CARGO_PKG_VERSION"),
             runner.name,
             record.short_token,
             self.fleet.system_id,
             if runner.protected { ", for protected refs only" } else { "" }
         );
-        let flags = changed_flags(&job.variables).map(|flags| format!("\x1b[0K  feature flags: {flags}\n"));
-        let header = header + &flags.unwrap_or_default();
         if claim.body.len() > LARGEST_CLAIM {
             record.trace = framed(job, self.now(), &header);
             let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, TOO_LARGE);
@@ -137,13 +139,13 @@ impl Dispatcher {
 /// (runner-behaviour.md §2.6, §13, 17).
 pub(super) fn framed(job: &Job, now: jiff::Timestamp, text: &str) -> String {
     let text = masked(job, text);
-    if job.variables.flag("FF_TIMESTAMPS", true) { timestamp_lines(now, &text) } else { text }
+    let timestamps = job_variables(job, &BuildPlace::default()).flag("FF_TIMESTAMPS", true);
+    if timestamps { timestamp_lines(now, &text) } else { text }
 }
 
 /// `text` without the job's secrets: names of images, say, can hold one.
 pub(super) fn masked(job: &Job, text: &str) -> String {
-    let temp_dir = format!("{}.tmp", project_directory(job, "/builds"));
-    Masking::of(job, &job.variables, |key| format!("{temp_dir}/{key}")).text(text)
+    Masking::of(job, &job_variables(job, &BuildPlace::default())).text(text)
 }
 
 /// A record whose end is known before it has begun; the text is framed as the lines above it.

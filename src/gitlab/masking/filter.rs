@@ -1,5 +1,7 @@
 //! Owns the order of the filters that a stream of a job's log passes (runner-behaviour.md §2.7): values, URLs, tokens.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use secrecy::ExposeSecret;
 
 use super::masker::Masker;
@@ -20,11 +22,15 @@ pub struct Masking {
 }
 
 impl Masking {
-    /// Hides what `job` wants hidden, whose variables are `variables`; `file_path` says where a file variable lies.
-    pub fn of(job: &Job, variables: &Variables, file_path: impl Fn(&str) -> String) -> Masking {
+    /// Hides what `job` wants hidden, whose variables are `variables`, expanded.
+    pub fn of(job: &Job, variables: &Variables) -> Masking {
         let mut values = variables.masked_values();
-        values.extend(variables.expanded(file_path).masked_values());
-        values.push(job.token.expose_secret().to_owned());
+        // As they were before they were expanded, too.
+        values.extend(job.variables.masked_values());
+        let token = job.token.expose_secret();
+        values.push(token.to_owned());
+        // As it stands in git's requests, which a job can have git tell.
+        values.push(BASE64_STANDARD.encode(format!("gitlab-ci-token:{token}")));
         values.retain(|value| !value.is_empty());
         Masking {
             values,
