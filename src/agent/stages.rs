@@ -4,7 +4,7 @@
 //! A stage with nothing to do prints nothing, not even its section.
 
 use crate::cache::object::{CacheSettings, EntryObjects, cache_objects};
-use crate::gitlab::{Cache, CachePolicy};
+use crate::gitlab::Cache;
 
 use super::artifacts;
 use super::cache_stage;
@@ -38,11 +38,7 @@ pub(super) async fn download_artifacts(context: &Context) -> Result<(), StageErr
 
 /// Saves the caches of a job that has failed or not.
 pub(super) async fn archive_cache(context: &Context, failed: bool) -> Result<(), StageError> {
-    let is_due = |cache: &Cache| {
-        let pushes = CachePolicy::read(&context.variables.expand(&cache.policy)).is_none_or(|policy| policy.push);
-        cache.holds_something() && cache.when.matches(failed) && pushes
-    };
-    if !context.job.cache.iter().any(is_due) {
+    if !context.job.cache.iter().any(|cache| cache.holds_something() && cache.when.matches(failed)) {
         return Ok(());
     }
     let _section = match failed {
