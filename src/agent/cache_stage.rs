@@ -22,7 +22,7 @@ use super::files::{HelperLine, Wanted, beneath, say, say_with, select, shell_exp
 use super::log::JobLog;
 
 /// How long one transfer may take unless `CACHE_REQUEST_TIMEOUT` says otherwise, in minutes.
-const DEFAULT_TIMEOUT_MINUTES: u64 = 10;
+const DEFAULT_TIMEOUT_MINUTES: f64 = 10.0;
 /// S3 may take its time for an answer to 16 MiB.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -255,10 +255,11 @@ async fn archive(context: &Context, store: &CacheStore<BrokerAccess>, number: us
 
 /// What becomes of the transfer within its time, or a sentence.
 async fn in_time<T>(context: &Context, transfer: impl Future<Output = T>) -> Result<T, String> {
-    let minutes = setting(context, "CACHE_REQUEST_TIMEOUT").and_then(|text| text.trim().parse().ok());
-    let minutes = minutes.filter(|minutes| *minutes > 0).unwrap_or(DEFAULT_TIMEOUT_MINUTES);
+    let minutes = setting(context, "CACHE_REQUEST_TIMEOUT").and_then(|text| text.trim().parse::<f64>().ok());
+    let minutes = minutes.filter(|minutes| *minutes > 0.0).unwrap_or(DEFAULT_TIMEOUT_MINUTES);
+    let most = Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::MAX);
     let too_long = || format!("the cache took more than {minutes} minutes: set CACHE_REQUEST_TIMEOUT to allow more");
-    timeout(Duration::from_secs(minutes.saturating_mul(60)), transfer).await.map_err(|_| too_long())
+    timeout(most, transfer).await.map_err(|_| too_long())
 }
 
 /// A variable's value, expanded.
