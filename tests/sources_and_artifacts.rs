@@ -122,7 +122,7 @@ async fn what_one_job_made_the_next_one_finds_beside_its_sources() {
     assert!(second.place.project_dir.join(".gitlab-ci.yml").exists());
     let artifacts = pipeline.job("build").unwrap().artifacts();
     let kinds: Vec<_> = artifacts.iter().map(|found| (found.kind.as_str(), found.filename.as_str())).collect();
-    assert_eq!(kinds, [("archive", "default.zip"), ("junit", "junit.xml.gz")]);
+    assert_eq!(kinds, [("archive", "artifacts.zip"), ("junit", "junit.xml.gz")]);
     assert!(artifacts.iter().all(|found| found.expire_in.as_deref() == Some("1 week")));
     assert_eq!(gitlab.violations(), Vec::<String>::new());
     assert!(!log(&first).contains("glcbt") && !log(&second).contains("glcbt"));

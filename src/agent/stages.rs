@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::cache::object::{CacheSettings, EntryObjects, cache_objects};
-use crate::gitlab::{Cache, CachePolicy};
+use crate::gitlab::Cache;
 
 use super::artifacts;
 use super::attempts::attempt;
@@ -65,11 +65,7 @@ pub(super) fn upload_artifacts_name(failed: bool) -> &'static str {
 
 /// Saves the caches of a job that has failed or not.
 pub(super) async fn archive_cache(context: &Context, failed: bool) -> Result<(), StageError> {
-    let is_due = |cache: &Cache| {
-        let pushes = CachePolicy::read(&context.variables.expand(&cache.policy)).is_none_or(|policy| policy.push);
-        cache.holds_something() && cache.when.matches(failed) && pushes
-    };
-    if !context.job.cache.iter().any(is_due) {
+    if !context.job.cache.iter().any(|cache| cache.holds_something() && cache.when.matches(failed)) {
         return Ok(());
     }
     let headline = if failed { "Saving cache for failed job" } else { "Saving cache for successful job" };

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 const BLOCK: usize = 512;
 const PADDING: [u8; BLOCK] = [0; BLOCK];
+const MOST_WARNINGS: usize = 20;
 
 /// Why no archive could be made.
 #[derive(Debug, Error)]
@@ -43,14 +44,15 @@ pub struct Packed {
     pub warnings: Vec<String>,
 }
 
-/// How hard to compress, in GitLab Runner's words for `CACHE_COMPRESSION_LEVEL`.
-pub fn zstd_level(word: &str) -> i32 {
-    match word.to_ascii_lowercase().as_str() {
-        "fastest" => 1,
-        "fast" => 2,
-        "slow" => 7,
-        "slowest" => 12,
-        _ => 3,
+impl Packed {
+    pub(super) fn leave_out(&mut self, path: &Path, why: &str) {
+        self.warn(format!("`{}` {why}: it is left out", path.display()));
+    }
+
+    fn warn(&mut self, sentence: String) {
+        if self.warnings.len() < MOST_WARNINGS {
+            self.warnings.push(sentence);
+        }
     }
 }
 
@@ -144,7 +146,7 @@ impl<W: Write> Packer<'_, W> {
             }
         }
         if left > 0 {
-            self.warn(format!("`{}` shrank while it was packed: its end is zeros", path.display()));
+            self.packed.warn(format!("`{}` shrank while it was packed: its end is zeros", path.display()));
             io::copy(&mut io::repeat(0).take(left), &mut self.out).map_err(PackError::Write)?;
         }
         self.pad(size)
@@ -203,14 +205,8 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn leave_out(&mut self, path: &Path, why: &str) -> Result<(), PackError> {
-        self.warn(format!("`{}` {why}: it is left out", path.display()));
+        self.packed.leave_out(path, why);
         Ok(())
-    }
-
-    fn warn(&mut self, sentence: String) {
-        if self.packed.warnings.len() < 20 {
-            self.packed.warnings.push(sentence);
-        }
     }
 }
 

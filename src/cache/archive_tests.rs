@@ -1,7 +1,9 @@
 //! What is packed comes out again, and nothing else is packed.
 
 use super::archive::{PackError, pack};
-use super::unpack::unpack;
+use super::plant::Unpacked;
+use super::room::Room;
+use super::unpack::UnpackError;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use proptest::prelude::*;
@@ -78,6 +80,11 @@ fn dir(path: &Path) -> Dir {
     Dir::open_ambient_dir(path, ambient_authority()).unwrap()
 }
 
+fn unpack(to: &Path, archive: &[u8]) -> Result<Unpacked, UnpackError> {
+    let root = dir(to);
+    super::unpack::unpack(&root, Room::of(&root).unwrap(), archive)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
@@ -87,7 +94,7 @@ proptest! {
         let paths: Vec<PathBuf> = nodes.keys().map(PathBuf::from).collect();
 
         let (packed, archive) = pack(&dir(from.path()), &paths, 1, Vec::new()).unwrap();
-        let unpacked = unpack(&dir(to.path()), archive.as_slice()).unwrap();
+        let unpacked = unpack(to.path(), &archive).unwrap();
 
         prop_assert_eq!(look(to.path()), nodes);
         prop_assert_eq!((packed.files, packed.bytes), (unpacked.files, unpacked.bytes));
@@ -107,7 +114,7 @@ fn deep_paths_and_directories_keep_their_rights_and_times() {
 
     let paths = [deep.clone(), deep.join("file")];
     let (_, archive) = pack(&dir(from.path()), &paths, 1, Vec::new()).unwrap();
-    unpack(&dir(to.path()), archive.as_slice()).unwrap();
+    unpack(to.path(), &archive).unwrap();
 
     let metadata = fs::metadata(to.path().join(&deep)).unwrap();
     assert_eq!((metadata.mode() & 0o7777, metadata.modified().unwrap()), (0o555, old));
@@ -121,7 +128,7 @@ fn two_names_of_one_file_are_packed_once_and_stay_one_file() {
     fs::hard_link(from.path().join("a"), from.path().join("b")).unwrap();
 
     let (packed, archive) = pack(&dir(from.path()), &["a".into(), "b".into()], 1, Vec::new()).unwrap();
-    unpack(&dir(to.path()), archive.as_slice()).unwrap();
+    unpack(to.path(), &archive).unwrap();
 
     assert_eq!((packed.files, packed.bytes), (2, 1000));
     let inode = |name| fs::metadata(to.path().join(name)).unwrap().ino();
@@ -144,7 +151,7 @@ fn a_planted_symlink_is_packed_as_a_link_and_a_pipe_or_a_lost_file_is_left_out()
 
     let paths = ["environ", "etc", "pipe", "gone"].map(PathBuf::from);
     let (packed, archive) = pack(&dir(from.path()), &paths, 1, Vec::new()).unwrap();
-    unpack(&dir(to.path()), archive.as_slice()).unwrap();
+    unpack(to.path(), &archive).unwrap();
 
     assert_eq!((packed.files, packed.bytes, packed.warnings.len()), (2, 0, 2));
     assert_eq!(look(to.path())["environ"], Node::Symlink("/proc/self/environ".into()));

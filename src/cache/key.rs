@@ -1,5 +1,6 @@
 //! Makes a cache key safe to stand in an object's name (runner-behaviour.md §5.1).
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// S3 takes names of 1,024 bytes; the rest is for what stands before the key.
@@ -9,10 +10,10 @@ const LONGEST_KEY: usize = 768;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {
     /// Nothing is left of it.
-    #[error("cache key `{0}` could not be sanitized")]
+    #[error("cache key \"{0}\" could not be sanitized")]
     NothingLeft(String),
     /// A name with line breaks and the like would break listings and logs.
-    #[error("cache key `{0}` holds control characters: leave them out")]
+    #[error("cache key \"{0}\" holds control characters: leave them out")]
     ControlCharacters(String),
     /// S3 would refuse the name.
     #[error("a cache key of {0} bytes is too long: use at most {LONGEST_KEY}, or `cache:key:files`")]
@@ -24,7 +25,7 @@ pub enum KeyError {
 
 /// The key as it stands in object names: a relative path without `.`, `..` or empty parts.
 ///
-/// Backslashes, and dots and slashes in percent encoding, count as what they mean. Like a path below a root, a key
+/// Backslashes, and dots and slashes in percent encoding, count as what they mean; other percent signs are literal. Like a path below a root, a key
 /// cannot climb: `../../a` is `a`.
 ///
 /// ```
@@ -51,7 +52,7 @@ pub fn sanitized(raw: &str) -> Result<String, KeyError> {
     if key.is_empty() {
         return Err(KeyError::NothingLeft(raw.escape_debug().to_string()));
     }
-    if key.chars().any(char::is_control) {
+    if key.chars().any(|c| c.is_control() && c != '\t') {
         return Err(KeyError::ControlCharacters(raw.escape_debug().to_string()));
     }
     if key.len() > LONGEST_KEY {
@@ -60,9 +61,26 @@ pub fn sanitized(raw: &str) -> Result<String, KeyError> {
     Ok(key)
 }
 
+/// The name of a raw key's object with `FF_HASH_CACHE_KEYS`: a folder of the hash's first two digits, and the hash.
+pub fn hashed(raw: &str) -> String {
+    let hash = hex::encode(Sha256::digest(raw));
+    format!("{}/{hash}", &hash[..2])
+}
+
+/// The key of a cache without one: the job's name and the ref, as one path.
+pub fn of_job(job: &str, ref_name: &str) -> String {
+    resolved(&[job, ref_name].join("/"))
+}
+
 /// Whether a key of this name belongs to protected refs only; GitLab alone may append the suffix.
 pub fn is_reserved_for_protected_refs(key: &str) -> bool {
     key.trim_end_matches(|c: char| c == '.' || c == '/' || c.is_whitespace()).ends_with("-protected")
+}
+
+/// Whether `key` is the name of a [`hashed`] key's object: it does not tell whose.
+pub fn is_hashed_name(key: &str) -> bool {
+    let is_hash = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    key.split_once('/').is_some_and(|(shard, name)| is_hash(name) && name.starts_with(shard))
 }
 
 fn decoded(raw: &str) -> String {
@@ -71,7 +89,7 @@ fn decoded(raw: &str) -> String {
     while let Some(c) = rest.chars().next() {
         let meant = match rest.get(..3).map(str::to_ascii_lowercase).as_deref() {
             Some("%2e") => Some('.'),
-            Some("%2f" | "%5c") => Some('/'),
+            Some("%2f") => Some('/'),
             _ => None,
         };
         rest = &rest[if meant.is_some() { 3 } else { c.len_utf8() }..];
@@ -141,7 +159,9 @@ mod tests {
             ("a\\\\b\\", "a/b"),
             ("\\/a/\\", "a"),
             ("%2fa%2Fb", "a/b"),
-            ("%5ca%5Cb", "a/b"),
+            ("%5ca%5Cb", "%5ca%5Cb"),
+            ("some%2f../job/some/ref/.", "job/some/ref"),
+            ("something %2F something", "something / something"),
             // Dots.
             ("./a", "a"),
             ("a/.", "a"),
@@ -158,7 +178,9 @@ mod tests {
             (".%2e/a", "a"),
             ("a/%2e", "a"),
             ("a%2eb", "a.b"),
-            ("%2e%2e%5ca", "a"),
+            ("%2e%2e\\a", "a"),
+            ("...\\a\\b", ".../a/b"),
+            (".../....", ".../...."),
             ("%2e%2e%2e", "..."),
             // Once decoded is enough: nobody decodes an object's name again.
             ("%252e%252e/a", "%252e%252e/a"),
@@ -177,6 +199,10 @@ mod tests {
             ("a /b/..", "a"),
             ("a/. ", "a"),
             ("a/ /..", "a"),
+            ("a/ /b", "a/ /b"),
+            ("key/ / \\  \\", "key"),
+            ("key / \\o", "key / /o"),
+            ("\t a b \t\r", "\t a b"),
         ] {
             assert_eq!(sanitized(raw).as_deref(), Ok(expected), "{raw:?}");
         }
@@ -199,7 +225,9 @@ mod tests {
             "%2f",
             "%2e",
             "%2E%2e",
-            "%5C",
+            "\\.",
+            "//\\",
+            " \t\r\n",
             " ",
             "  /  ",
             ".. ",
@@ -234,6 +262,15 @@ mod tests {
         for key in ["main", "main-non_protected", "main-protected-1", "protected", "main-protected/x"] {
             assert!(!is_reserved_for_protected_refs(key), "{key:?}");
         }
+    }
+
+    #[test]
+    fn a_hashed_key_lies_in_a_folder_of_its_first_digits() {
+        let name = hashed("main-protected");
+        assert_eq!(name, "46/466a3df3e57a1b08df962a07ed964c83df72766aa83f2983c073ea49bd666866");
+        assert!(is_hashed_name(&name) && !is_hashed_name("main/protected") && !is_hashed_name(&name.replace('/', "")));
+        assert_eq!(of_job("build/../x", "/feature//y/"), "x/feature/y");
+        assert_eq!(of_job("", ""), "");
     }
 
     proptest! {

@@ -4,10 +4,15 @@ pub mod access;
 pub mod archive;
 #[cfg(test)]
 mod archive_tests;
+pub mod format;
+pub mod found;
+#[cfg(test)]
+mod hostile_tests;
 pub mod key;
 pub mod object;
 pub mod pipe;
 mod plant;
+pub mod room;
 mod tar_reader;
 #[cfg(test)]
 pub(crate) mod test_bucket;
@@ -16,5 +21,7 @@ pub mod transfer;
 mod transfer_tests;
 pub mod unpack;
 pub mod unzip;
+mod zipped;
 
 pub use plant::Unpacked;
+pub use zipped::Extra;

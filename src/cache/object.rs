@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::gitlab::{Cache, CachePolicy, Job, Variables};
 
-use super::key::{KeyError, is_reserved_for_protected_refs, sanitized};
+use super::key::{KeyError, hashed, is_hashed_name, is_reserved_for_protected_refs, of_job, sanitized};
 
 /// Where a deployment keeps its caches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,17 @@ pub struct Candidate {
     pub key: String,
     /// The object's name in the bucket.
     pub object: String,
+    /// Not this job's name for the key before it, but what it would be with the other value of `FF_HASH_CACHE_KEYS`.
+    pub is_alternate: bool,
+}
+
+/// Something to say about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// It is not as asked.
+    Warning(String),
+    /// It is not restored from.
+    Skipped(String),
 }
 
 /// The objects of one of the job's caches.
@@ -34,12 +45,15 @@ pub struct EntryObjects {
     pub key: Option<String>,
     /// Which ways it goes.
     pub policy: Result<CachePolicy, PolicyError>,
-    /// To try in this order: the key's, then those of the fallback keys. Empty when the policy does not pull.
+    /// To try in this order: the key's, then those of the fallback keys, each with its alternate behind it. Empty when
+    /// the policy does not pull.
     pub restore: Vec<Candidate>,
     /// To write. `None` when the policy does not push.
     pub save: Option<Candidate>,
-    /// What is not as asked, as sentences.
+    /// What is not as asked with the key, as sentences.
     pub warnings: Vec<String>,
+    /// What is not as asked with the fallback keys.
+    pub remarks: Vec<Remark>,
 }
 
 /// A policy that GitLab does not know.
@@ -65,71 +79,116 @@ pub fn cache_objects(
 
 fn entry(job: &Job, cache: &Cache, variables: &Variables, prefix: &str) -> EntryObjects {
     let nothing = CachePolicy { pull: false, push: false };
-    let mut entry =
-        EntryObjects { key: None, policy: Ok(nothing), restore: Vec::new(), save: None, warnings: Vec::new() };
+    let (restore, warnings, remarks) = (Vec::new(), Vec::new(), Vec::new());
+    let mut entry = EntryObjects { key: None, policy: Ok(nothing), restore, save: None, warnings, remarks };
     if !cache.holds_something() {
         return entry;
     }
-    let mut raw_key = variables.expand(&cache.key);
-    if raw_key.is_empty() {
-        raw_key = [job.info.name.as_str(), &job.git.ref_name].join("/");
-    }
+    let raw_key = match cache.key.as_str() {
+        "" => of_job(&job.info.name, &job.git.ref_name),
+        key => variables.expand(key),
+    };
+    let hashes = variables.flag("FF_HASH_CACHE_KEYS", false);
+    let key = match Named::new(&raw_key, hashes) {
+        Ok(key) => key,
+        Err(error) => {
+            entry.warnings.extend(said(error));
+            return entry;
+        }
+    };
+    entry.warnings.extend(key.warning.clone());
+    entry.key = Some(key.human.clone());
     let policy = variables.expand(&cache.policy);
-    entry.policy = CachePolicy::read(&policy).ok_or_else(|| PolicyError { policy, key: raw_key.clone() });
-    let Some(key) = usable(&raw_key, &mut entry.warnings) else { return entry };
-    entry.key = Some(key.clone());
+    entry.policy = CachePolicy::read(&policy).ok_or_else(|| PolicyError { policy, key: key.human.clone() });
     let Ok(policy) = entry.policy else { return entry };
 
-    let candidate = |key: String| Candidate { object: format!("{prefix}{key}"), key };
+    entry.save = policy.push.then(|| key.candidates(prefix).swap_remove(0));
     if policy.pull {
-        let mut keys = vec![key.clone()];
-        for raw in &cache.fallback_keys {
-            let raw = variables.expand(raw);
-            if !raw.is_empty() {
-                keys.extend(usable(&raw, &mut entry.warnings));
-            }
-        }
-        keys.extend(last_resort(variables, &mut entry.warnings));
-        for key in keys {
-            let candidate = candidate(key);
-            if !entry.restore.contains(&candidate) {
+        let mut keys = vec![key];
+        let fallbacks = cache.fallback_keys.iter().map(|raw| variables.expand(raw));
+        keys.extend(fallbacks.filter_map(|raw| fallback(&raw, hashes, &mut entry.remarks)));
+        keys.extend(last_resort(variables, hashes, &mut entry.remarks));
+        for candidate in keys.iter().flat_map(|key| key.candidates(prefix)) {
+            if entry.restore.iter().all(|known| known.object != candidate.object) {
                 entry.restore.push(candidate);
             }
         }
     }
-    entry.save = policy.push.then(|| candidate(key));
     entry
 }
 
-/// `CACHE_FALLBACK_KEY`, unless it would give an unprotected ref the cache of the protected ones.
-fn last_resort(variables: &Variables, warnings: &mut Vec<String>) -> Option<String> {
-    let raw = variables.find("CACHE_FALLBACK_KEY").map(|v| &v.value).filter(|raw| !raw.is_empty())?;
-    let key = usable(raw, warnings)?;
-    if is_reserved_for_protected_refs(raw) || is_reserved_for_protected_refs(&key) {
-        warnings.push(format!("CACHE_FALLBACK_KEY `{}` is not allowed: it ends with `-protected`", raw.escape_debug()));
-        return None;
-    }
-    Some(key)
+/// A key by all its names.
+struct Named {
+    human: String,
+    object: String,
+    alternate: Option<String>,
+    warning: Option<String>,
 }
 
-fn usable(raw: &str, warnings: &mut Vec<String>) -> Option<String> {
-    match sanitized(raw) {
+impl Named {
+    fn new(raw: &str, hashes: bool) -> Result<Named, KeyError> {
+        let clean = sanitized(raw);
+        if !hashes {
+            let clean = clean?;
+            let warning =
+                (clean != raw).then(|| format!("cache key \"{}\" sanitized to \"{clean}\"", raw.escape_debug()));
+            return Ok(Named { human: clean.clone(), object: clean, alternate: Some(hashed(raw)), warning });
+        }
+        if raw.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        let human = if raw.chars().any(char::is_control) { raw.escape_debug().to_string() } else { raw.to_owned() };
+        Ok(Named { human, object: hashed(raw), alternate: clean.ok(), warning: None })
+    }
+
+    fn candidates(&self, prefix: &str) -> Vec<Candidate> {
+        let candidate = |name: &String, is_alternate| Candidate {
+            key: self.human.clone(),
+            object: format!("{prefix}{name}"),
+            is_alternate,
+        };
+        let alternate = self.alternate.iter().map(|name| candidate(name, true));
+        std::iter::once(candidate(&self.object, false)).chain(alternate).collect()
+    }
+}
+
+/// An empty key is told by whoever leaves the cache out.
+fn said(error: KeyError) -> Option<String> {
+    (error != KeyError::Empty).then(|| error.to_string())
+}
+
+fn fallback(raw: &str, hashes: bool, remarks: &mut Vec<Remark>) -> Option<Named> {
+    if raw.is_empty() {
+        return None;
+    }
+    match Named::new(raw, hashes) {
         Ok(key) => {
-            if key != raw {
-                warnings.push(format!("cache key `{}` sanitized to `{key}`", raw.escape_debug()));
-            }
+            remarks.extend(key.warning.clone().map(Remark::Warning));
             Some(key)
         }
-        Err(KeyError::NothingLeft(_)) if raw == "/" => {
-            // Neither a key nor a job name nor a ref: the slash is our own.
-            warnings.push(KeyError::Empty.to_string());
-            None
-        }
         Err(error) => {
-            warnings.push(error.to_string());
+            remarks.extend(said(error).map(Remark::Warning));
+            remarks.push(Remark::Skipped(KeyError::Empty.to_string()));
             None
         }
     }
+}
+
+/// `CACHE_FALLBACK_KEY`, unless it would give an unprotected ref the cache of the protected ones.
+fn last_resort(variables: &Variables, hashes: bool, remarks: &mut Vec<Remark>) -> Option<Named> {
+    let raw = variables.find("CACHE_FALLBACK_KEY").map(|v| v.value.as_str()).filter(|raw| !raw.is_empty())?;
+    let clean = sanitized(raw).unwrap_or_default();
+    if is_reserved_for_protected_refs(raw) || is_reserved_for_protected_refs(&clean) {
+        let text = format!("CACHE_FALLBACK_KEY \"{}\" not allowed to end in \"-protected\"", raw.escape_debug());
+        remarks.push(Remark::Warning(text));
+        return None;
+    }
+    if is_hashed_name(&clean) {
+        let text = format!("CACHE_FALLBACK_KEY \"{clean}\" not allowed: it is the name of a hashed key");
+        remarks.push(Remark::Warning(text));
+        return None;
+    }
+    fallback(raw, hashes, remarks)
 }
 
 /// `[<Path>/][runner/<short token>/]project/<project id>/` (runner-behaviour.md §5.2).
@@ -168,7 +227,15 @@ mod tests {
 
     fn objects(entry: &EntryObjects) -> Vec<&str> {
         let start = "caches/runner/abcdefghi/project/42/";
-        entry.restore.iter().map(|c| c.object.strip_prefix(start).expect("inside the project")).collect()
+        let own = entry.restore.iter().filter(|candidate| !candidate.is_alternate);
+        own.map(|c| c.object.strip_prefix(start).expect("inside the project")).collect()
+    }
+
+    fn warnings(entry: &EntryObjects) -> Vec<&str> {
+        let of_fallbacks = entry.remarks.iter().map(|remark| match remark {
+            Remark::Warning(text) | Remark::Skipped(text) => text.as_str(),
+        });
+        entry.warnings.iter().map(String::as_str).chain(of_fallbacks).collect()
     }
 
     #[test]
@@ -179,7 +246,7 @@ mod tests {
         assert_eq!(objects(&entries[0]), ["dev-1", "main", "last-dev"]);
         let save = entries[0].save.clone().unwrap();
         assert_eq!((save.key.as_str(), save.object.as_str()), ("dev-1", "caches/runner/abcdefghi/project/42/dev-1"));
-        assert!(entries[0].warnings.is_empty());
+        assert!(warnings(&entries[0]).is_empty());
     }
 
     #[test]
@@ -195,7 +262,7 @@ mod tests {
         let cache = |policy: &str| json!([{"key": "k", "paths": ["a"], "policy": policy}]);
         for (policy, restores, saves) in [("", 1, true), ("pull-push", 1, true), ("$P", 1, false), ("push", 0, true)] {
             let entry = entries(cache(policy), &[("P", "pull")]).remove(0);
-            assert_eq!((entry.restore.len(), entry.save.is_some()), (restores, saves), "{policy}");
+            assert_eq!((objects(&entry).len(), entry.save.is_some()), (restores, saves), "{policy}");
         }
         let entry = entries(cache("$P"), &[("P", "both")]).remove(0);
         assert_eq!((entry.restore.len(), entry.save), (0, None));
@@ -203,10 +270,44 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_key_is_job_and_ref() {
-        for key in ["", "$NOBODY"] {
-            let entry = entries(json!([{"key": key, "paths": ["a"]}]), &[]).remove(0);
-            assert_eq!(objects(&entry), ["build/feature/x"]);
+    fn no_key_is_job_and_ref_and_one_of_nothing_leaves_the_cache_out() {
+        let entry = entries(json!([{"key": "", "paths": ["a"]}]), &[]).remove(0);
+        assert_eq!(objects(&entry), ["build/feature/x"]);
+        for hashes in ["false", "true"] {
+            let cache = json!([{"key": "$NOBODY", "paths": ["a"]}]);
+            let entry = entries(cache, &[("FF_HASH_CACHE_KEYS", hashes)]).remove(0);
+            assert_eq!((entry.key.clone(), entry.restore.len(), entry.save.clone()), (None, 0, None));
+            assert!(warnings(&entry).is_empty());
+        }
+    }
+
+    #[test]
+    fn each_key_is_also_looked_for_under_the_name_of_the_other_flag() {
+        let hash = "2c/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+        let start = "caches/runner/abcdefghi/project/42/";
+        let cache = json!([{"key": "foo", "paths": ["a"], "fallback_keys": ["../a b /"]}]);
+        for (flag, own, other) in [("false", "foo", hash), ("true", hash, "foo"), ("what", "foo", hash)] {
+            let entry = entries(cache.clone(), &[("FF_HASH_CACHE_KEYS", flag)]).remove(0);
+            let names: Vec<_> = entry.restore.iter().map(|c| (&c.object[start.len()..], c.is_alternate)).collect();
+            let spoilt = &entry.restore[if flag == "true" { 2 } else { 3 }].object[start.len()..];
+            let (first, second) = if flag == "true" { (spoilt, "a b") } else { ("a b", spoilt) };
+            assert_eq!(names, [(own, false), (other, true), (first, false), (second, true)]);
+            assert_eq!(entry.save.unwrap().object, format!("{start}{own}"));
+            assert_eq!(entry.key.as_deref(), Some("foo"));
+            // With hashes a key is taken as it is.
+            let human = if flag == "true" { "../a b /" } else { "a b" };
+            assert_eq!(entry.restore[2].key, human);
+            assert_eq!(entry.remarks.is_empty(), flag == "true");
+        }
+    }
+
+    #[test]
+    fn a_hashed_key_may_be_what_no_plain_key_is() {
+        for key in ["..", "a\nb", &"k".repeat(5000)] {
+            let cache = json!([{"key": key, "paths": ["a"]}]);
+            let entry = entries(cache, &[("FF_HASH_CACHE_KEYS", "1")]).remove(0);
+            assert_eq!((entry.restore.len(), entry.save.is_some()), (1, true), "{key}");
+            assert!(!entry.key.unwrap().contains('\n'));
         }
     }
 
@@ -221,18 +322,19 @@ mod tests {
         for key in ["../43/k", "a/../../../43/k", "..%2f43%2Fk", "..\\43\\k", "/../43/k"] {
             let entry = entries(json!([{"key": key, "paths": ["a"], "fallback_keys": [key]}]), &[]).remove(0);
             assert_eq!(objects(&entry), ["43/k"], "{key}");
-            assert!(entry.warnings[0].contains("sanitized to `43/k`"), "{:?}", entry.warnings);
+            assert!(entry.warnings[0].contains("sanitized to \"43/k\""), "{:?}", entry.warnings);
         }
     }
 
     #[test]
     fn an_unusable_key_leaves_the_cache_out_and_an_unusable_fallback_key_only_itself() {
         let entry = entries(json!([{"key": "..", "paths": ["a"], "fallback_keys": ["main"]}]), &[]).remove(0);
-        assert_eq!((entry.restore.len(), entry.save), (0, None));
-        assert_eq!(entry.warnings, ["cache key `..` could not be sanitized"]);
+        assert_eq!((entry.restore.len(), entry.save.clone()), (0, None));
+        assert_eq!(warnings(&entry), ["cache key \"..\" could not be sanitized"]);
 
         let entry = entries(json!([{"key": "k", "paths": ["a"], "fallback_keys": ["/", "main"]}]), &[]).remove(0);
         assert_eq!(objects(&entry), ["k", "main"]);
+        assert_eq!(warnings(&entry), ["cache key \"/\" could not be sanitized", "empty cache key"]);
     }
 
     #[test]
@@ -243,10 +345,14 @@ mod tests {
             "main-protected/",
             "x/../main-protected/%2e",
             "main%2dx-protected\\",
+            // The name of the object that `main-protected` has with hashed keys.
+            "HASHED",
         ] {
-            let entry = entries(json!([{"key": "k", "paths": ["a"]}]), &[("CACHE_FALLBACK_KEY", key)]).remove(0);
+            let hashed = hashed("main-protected");
+            let key = key.replace("HASHED", &hashed);
+            let entry = entries(json!([{"key": "k", "paths": ["a"]}]), &[("CACHE_FALLBACK_KEY", &key)]).remove(0);
             assert_eq!(objects(&entry), ["k"], "{key}");
-            assert!(entry.warnings.iter().any(|w| w.contains("is not allowed")), "{:?}", entry.warnings);
+            assert!(warnings(&entry).iter().any(|w| w.contains("not allowed")), "{:?}", entry.remarks);
         }
     }
 

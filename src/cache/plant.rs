@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use cap_std::fs::{Dir, DirBuilder, File, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, fchmod, futimens, utimensat};
 
+use super::room::Room;
 use super::unpack::UnpackError;
 
 /// Directories and symlinks wait in memory until the end; a million of either fits.
@@ -57,14 +58,15 @@ pub(super) struct Planter<'a> {
     directories: Vec<(PathBuf, u32, Option<Moment>)>,
     symlinks: Vec<(PathBuf, PathBuf, Option<Moment>)>,
     waiting: usize,
+    room: Room,
     unpacked: Unpacked,
     buffer: Vec<u8>,
 }
 
 impl<'a> Planter<'a> {
-    pub fn new(root: &'a Dir) -> Self {
-        let (directories, symlinks) = (Vec::new(), Vec::new());
-        Planter { root, directories, symlinks, waiting: 0, unpacked: Unpacked::default(), buffer: vec![0; 128 << 10] }
+    pub fn new(root: &'a Dir, room: Room) -> Self {
+        let (directories, symlinks, unpacked) = (Vec::new(), Vec::new(), Unpacked::default());
+        Planter { root, directories, symlinks, waiting: 0, room, unpacked, buffer: vec![0; 128 << 10] }
     }
 
     pub fn file(
@@ -74,9 +76,17 @@ impl<'a> Planter<'a> {
         modified: Option<Moment>,
         content: &mut impl Read,
     ) -> Result<(), UnpackError> {
+        self.room.take_entry()?;
         let mut file =
             self.make(path, |root| root.open_with(path, OpenOptions::new().write(true).create_new(true).mode(0o600)))?;
-        let bytes = self.fill(&mut file, path, content)?;
+        let bytes = match self.fill(&mut file, path, content) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // Half a file is none; of one that fills the disk nothing may stay. The first error is the one to tell.
+                drop(self.root.remove_file(path));
+                return Err(error);
+            }
+        };
         let finished = fchmod(&file, permissions(mode)).map_err(io::Error::from).and_then(|()| match modified {
             Some(moment) => futimens(&file, &moment.as_times()).map_err(io::Error::from),
             None => Ok(()),
@@ -91,6 +101,7 @@ impl<'a> Planter<'a> {
         if path.as_os_str().is_empty() {
             return Ok(());
         }
+        self.room.take_entry()?;
         let is_directory = || self.root.symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
         if !is_directory() {
             self.make(path, |root| root.create_dir_with(path, &DirBuilder::new()))?;
@@ -104,6 +115,7 @@ impl<'a> Planter<'a> {
         if path.as_os_str().is_empty() || target.as_os_str().is_empty() {
             return Err(UnpackError::Damaged("a link without a name or a target"));
         }
+        self.room.take_entry()?;
         self.wait(path.as_os_str().len() + target.as_os_str().len())?;
         self.symlinks.push((path.to_owned(), target.to_owned(), modified));
         Ok(())
@@ -114,6 +126,7 @@ impl<'a> Planter<'a> {
         if path == target {
             return Ok(());
         }
+        self.room.take_entry()?;
         let is_file = self.root.symlink_metadata(target).is_ok_and(|metadata| metadata.is_file());
         if !is_file {
             return Err(UnpackError::LinkToNothing { path: path.to_owned(), target: target.to_owned() });
@@ -179,6 +192,7 @@ impl<'a> Planter<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(UnpackError::Read(error)),
             };
+            self.room.take(read as u64)?;
             file.write_all(&self.buffer[..read]).map_err(writing(path))?;
             bytes += read as u64;
         }

@@ -15,6 +15,11 @@ const BLOCK: u64 = 512;
 /// A path has 4,096 bytes at most; pax records may hold more than a path.
 const LONGEST_EXTENSION: u64 = 64 << 10;
 
+/// One entry needs two or three.
+const MOST_EXTENSIONS: usize = 16;
+/// Zeros fill the last record up, and tars are made with records of up to some MiB.
+const LONGEST_END: u64 = 16 << 20;
+
 /// What the arithmetic below can count.
 const LARGEST_FILE: u64 = 1 << 62;
 
@@ -61,7 +66,7 @@ impl<R: Read> TarReader<R> {
     /// The next entry; `None` at the end.
     pub fn next(&mut self) -> Result<Option<TarEntry>, UnpackError> {
         let mut extensions = Extensions::default();
-        loop {
+        for _ in 0..=MOST_EXTENSIONS {
             self.skip_rest()?;
             let Some(header) = self.header()? else { return Ok(None) };
             let size = header.entry_size().map_err(|_| UnpackError::Damaged("a size that is no number"))?;
@@ -73,11 +78,13 @@ impl<R: Read> TarReader<R> {
                 _ => return self.entry(&header, size, extensions).map(Some),
             }
         }
+        Err(UnpackError::Damaged("headers without an entry"))
     }
 
     /// Reads to the end: only then are checksums compared and a cut connection seen.
     pub fn finish(mut self) -> Result<(), UnpackError> {
-        io::copy(&mut self.inner, &mut io::sink()).map(drop).map_err(UnpackError::Read)
+        let end = io::copy(&mut (&mut self.inner).take(LONGEST_END + 1), &mut io::sink()).map_err(UnpackError::Read)?;
+        if end > LONGEST_END { Err(UnpackError::Damaged("it does not end")) } else { Ok(()) }
     }
 
     fn entry(&mut self, header: &Header, size: u64, extensions: Extensions) -> Result<TarEntry, UnpackError> {

@@ -3,6 +3,7 @@
 //! Nothing is stored on the way down but a zip, and on the way up only the parts that are under way are in memory.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,7 @@ use super::access::{Access, Answer, Ask};
 use super::archive::PackError;
 use super::pipe::{PipeReceiver, PipeWriter, pipe_from_writer, pipe_to_reader};
 use super::plant::Unpacked;
+use super::room::Room;
 use super::unpack::{UnpackError, unpack};
 
 /// What an archive may have and still be written in one request, and the size of the first parts.
@@ -73,17 +75,35 @@ pub enum Restored {
     Missing,
 }
 
+/// What a transfer has to tell, with URLs that open nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is an object, and it comes.
+    Downloading {
+        /// Where from.
+        url: String,
+        /// As S3 says it.
+        etag: Option<String>,
+    },
+    /// An object is written.
+    Uploading {
+        /// Where to.
+        url: String,
+    },
+}
+
 /// The bucket of the caches, for one job.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CacheStore<A> {
     http: Client,
     access: A,
+    tell: Arc<dyn Fn(Progress) + Send + Sync>,
 }
 
 impl<A: Access> CacheStore<A> {
-    /// With a client whose time limits suit large transfers.
-    pub fn new(http: Client, access: A) -> Self {
-        CacheStore { http, access }
+    /// With a client whose time limits suit large transfers, and somebody who hears how they go.
+    pub fn new(http: Client, access: A, tell: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        CacheStore { http, access, tell: Arc::new(tell) }
     }
 
     /// Unpacks candidate number `key` of cache number `entry` beneath `root`.
@@ -94,13 +114,17 @@ impl<A: Access> CacheStore<A> {
         let mut retries = RETRIES;
         loop {
             let (url, headers) = url(self.ask(entry, Ask::Restore { key }).await?)?;
-            let mut request = self.http.get(url);
+            let mut request = self.http.get(&url);
             for (name, value) in headers {
                 request = request.header(name, value);
             }
             let tried = match request.send().await {
                 Ok(response) if response.status() == StatusCode::NOT_FOUND => return Ok(Restored::Missing),
-                Ok(response) if response.status().is_success() => download(response, root).await,
+                Ok(response) if response.status().is_success() => {
+                    let etag = etag(&response);
+                    (self.tell)(Progress::Downloading { url: scrubbed(&url), etag });
+                    download(response, root).await
+                }
                 Ok(response) => Err(refused(response).await),
                 Err(error) => Err(network(error)),
             };
@@ -197,6 +221,9 @@ impl<A: Access> CacheStore<A> {
         let mut retries = RETRIES;
         loop {
             let (url, headers) = url(self.ask(entry, ask.clone()).await?)?;
+            if matches!(ask, Ask::Save { .. } | Ask::Part { number: 1, .. }) {
+                (self.tell)(Progress::Uploading { url: scrubbed(&url) });
+            }
             let mut request = self.http.put(url).body(body.clone());
             for (name, value) in headers {
                 // The body says its length itself.
@@ -206,8 +233,7 @@ impl<A: Access> CacheStore<A> {
             }
             let error = match request.send().await {
                 Ok(response) if response.status().is_success() => {
-                    let etag = response.headers().get(http::header::ETAG).and_then(|etag| etag.to_str().ok());
-                    return Ok(etag.unwrap_or_default().to_owned());
+                    return Ok(etag(&response).unwrap_or_default());
                 }
                 Ok(response) => refused(response).await,
                 Err(error) => network(error),
@@ -262,7 +288,10 @@ fn size_of_part(number: usize) -> usize {
 async fn download(mut response: Response, root: &Dir) -> Result<Unpacked, TransferError> {
     let (sender, reader) = pipe_to_reader();
     let root = root.try_clone().map_err(|source| UnpackError::Write { path: ".".into(), source })?;
-    let unpacking = spawn_blocking(move || unpack(&root, reader));
+    let room = Room::of(&root)?;
+    // Whoever gives up waiting must not find files made behind their back.
+    let _stop = room.stop_on_drop();
+    let unpacking = spawn_blocking(move || unpack(&root, room, reader));
     let cut_off = loop {
         match response.chunk().await {
             Ok(Some(chunk)) => {
@@ -293,6 +322,16 @@ fn url(answer: Answer) -> Result<(String, Vec<(String, String)>), TransferError>
         Answer::Url { url, headers } => Ok((url, headers)),
         _ => Err(TransferError::StrangeAnswer),
     }
+}
+
+/// Without what makes a URL open something.
+fn scrubbed(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+fn etag(response: &Response) -> Option<String> {
+    let etag = response.headers().get(http::header::ETAG)?;
+    etag.to_str().ok().map(str::to_owned)
 }
 
 /// The URL is a secret while it lasts.

@@ -16,7 +16,7 @@ use super::transfer::{CacheStore, Restored, TransferError};
 const MIB: usize = 1 << 20;
 
 fn store(bucket: &Bucket) -> CacheStore<Bucket> {
-    CacheStore::new(Client::new(), bucket.clone())
+    CacheStore::new(Client::new(), bucket.clone(), |_| {})
 }
 
 fn open(directory: &tempfile::TempDir) -> Dir {

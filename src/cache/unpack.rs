@@ -7,6 +7,7 @@ use cap_std::fs::Dir;
 use thiserror::Error;
 
 use super::plant::{Planter, Unpacked, relative};
+use super::room::Room;
 use super::tar_reader::{Kind, TarReader};
 use super::unzip::unzip;
 
@@ -52,36 +53,42 @@ pub enum UnpackError {
         /// Why.
         source: io::Error,
     },
-    /// So many that even their names do not fit our memory.
-    #[error("the archive holds too many directories and links")]
+    /// So many that their names do not fit our memory, or the disk.
+    #[error("the archive holds too many files, directories and links")]
     TooManyEntries,
+    /// It would fill the disk.
+    #[error("the archive unpacks to more than the {0} bytes that are free on this disk")]
+    NoRoom(u64),
+    /// Nobody waits for it any more.
+    #[error("unpacking was ended")]
+    Stopped,
 }
 
-/// Unpacks `archive` beneath `root`; its first bytes tell its format.
+/// Unpacks `archive` beneath `root`, as long as there is `room`; its first bytes tell its format.
 ///
 /// Blocks. A zip archive is put into a file without a name first, for its directory stands at its end.
 ///
 /// # Errors
 /// See [`UnpackError`]; what was unpacked before stays.
-pub fn unpack(root: &Dir, mut archive: impl Read) -> Result<Unpacked, UnpackError> {
+pub fn unpack(root: &Dir, room: Room, mut archive: impl Read) -> Result<Unpacked, UnpackError> {
     let mut magic = Vec::new();
     archive.by_ref().take(4).read_to_end(&mut magic).map_err(UnpackError::Read)?;
     let whole = magic.as_slice().chain(archive);
     if magic == ZSTD {
-        untar(root, whole)
+        untar(root, room, whole)
     } else if ZIP.contains(&magic.as_slice()) {
         let file = stored(whole)?;
-        unzip(root, file)
+        unzip(root, room, file)
     } else {
         Err(UnpackError::UnknownFormat)
     }
 }
 
-fn untar(root: &Dir, archive: impl Read) -> Result<Unpacked, UnpackError> {
+fn untar(root: &Dir, room: Room, archive: impl Read) -> Result<Unpacked, UnpackError> {
     let mut decoder = zstd::Decoder::new(archive).map_err(UnpackError::Read)?;
     decoder.window_log_max(LARGEST_WINDOW_LOG).map_err(UnpackError::Read)?;
     let mut tar = TarReader::new(BufReader::with_capacity(128 << 10, decoder));
-    let mut planter = Planter::new(root);
+    let mut planter = Planter::new(root, room);
     while let Some(entry) = tar.next()? {
         let path = relative(&entry.path)?;
         match entry.kind {
@@ -141,7 +148,7 @@ mod tests {
     impl Place {
         fn unpack(&self, archive: &[u8]) -> Result<Unpacked, UnpackError> {
             let root = Dir::open_ambient_dir(&self.project, ambient_authority()).unwrap();
-            let result = unpack(&root, archive);
+            let result = unpack(&root, Room::of(&root).unwrap(), archive);
             assert_eq!(fs::read_dir(&self.outside).unwrap().count(), 1, "something was made outside");
             assert_eq!(fs::read_to_string(self.outside.join("victim")).unwrap(), "untouched");
             assert_eq!(fs::metadata(self.outside.join("victim")).unwrap().nlink(), 1, "the victim got a name inside");

@@ -19,20 +19,21 @@ use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 
 use super::plant::{Moment, Planter, Unpacked, relative};
+use super::room::Room;
 use super::unpack::UnpackError;
 
 /// No path is longer.
 const LONGEST_TARGET: u64 = 4096;
 
-/// Unpacks the zip archive in `file` beneath `root`. Blocks.
+/// Unpacks the zip archive in `file` beneath `root`, as long as there is `room`. Blocks.
 ///
 /// # Errors
 /// See [`UnpackError`]; what was unpacked before stays.
-pub fn unzip(root: &Dir, file: File) -> Result<Unpacked, UnpackError> {
+pub fn unzip(root: &Dir, room: Room, file: File) -> Result<Unpacked, UnpackError> {
     let mut contents = file.try_clone().map_err(UnpackError::Read)?;
     // Both handles share one position; each seeks before it reads.
     let mut archive = ZipIterable::try_new(file, Config::default()).map_err(unreadable)?;
-    let mut planter = Planter::new(root);
+    let mut planter = Planter::new(root, room);
     for entry in archive.files().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let mut entry = entry.with_reader(&mut contents, ZipReadOptions::new()).map_err(unreadable)?;
@@ -147,7 +148,7 @@ mod tests {
         fs::create_dir(top.path().join("project")).unwrap();
         fs::write(top.path().join("victim"), "untouched").unwrap();
         let root = Dir::open_ambient_dir(top.path().join("project"), ambient_authority()).unwrap();
-        let result = unpack(&root, archive);
+        let result = unpack(&root, Room::of(&root).unwrap(), archive);
         assert_eq!(fs::read_to_string(top.path().join("victim")).unwrap(), "untouched");
         assert_eq!(fs::read_dir(top.path()).unwrap().count(), 2);
         (top, result)

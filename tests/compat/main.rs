@@ -2,6 +2,7 @@
 //! here, which runs a job through the sandbox and asserts on what GitLab has of it.
 #![cfg(feature = "sandbox")]
 
+mod archives;
 mod artifacts;
 mod cache;
 mod images;

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::agent::context::{Context, StageError};
 use crate::cache::Unpacked;
+use crate::cache::room::Room;
 use crate::cache::unpack::UnpackError;
 use crate::cache::unzip::unzip;
 use crate::gitlab::{Backoff, Dependency, FailureReason, is_transient};
@@ -77,7 +78,7 @@ async fn ask(context: &Context, dependency: &Dependency, direct: bool) -> Result
         tell(&context.log, Level::Warning, &format!("{PREFIX} failed"), &Fields::without_answer(&error, id, token));
         Unfetched::Later(format!("no answer: {}", cause(&error)))
     })?;
-    let (status, fields) = (response.status(), Fields::of(&response, id, token));
+    let (status, fields) = (response.status(), Fields::with_host(&response, id, token));
     if status == StatusCode::OK {
         let archive = store(response).await?;
         tell(&context.log, Level::Info, &format!("{PREFIX} ok"), &fields);
@@ -126,17 +127,18 @@ async fn store(mut response: Response) -> Result<File, Unfetched> {
 
 /// Unpacks beneath the project's directory; what is hostile in the archive stays there.
 async fn extract(context: &Context, archive: File) -> Result<Unpacked, UnpackError> {
-    let place = context.place.clone();
-    let unpacked = tokio::task::spawn_blocking(move || {
-        let open = || {
-            let builds = Dir::open_ambient_dir(&place.builds_dir, ambient_authority())?;
-            let relative = place.project_dir.strip_prefix(&place.builds_dir).map_err(io::Error::other)?;
-            builds.create_dir_all(relative)?;
-            builds.open_dir(relative)
-        };
-        let root = open().map_err(|source| UnpackError::Write { path: place.project_dir.clone(), source })?;
-        unzip(&root, archive)
-    });
+    let place = &context.place;
+    let open = || {
+        let builds = Dir::open_ambient_dir(&place.builds_dir, ambient_authority())?;
+        let relative = place.project_dir.strip_prefix(&place.builds_dir).map_err(io::Error::other)?;
+        builds.create_dir_all(relative)?;
+        builds.open_dir(relative)
+    };
+    let root = open().map_err(|source| UnpackError::Write { path: place.project_dir.clone(), source })?;
+    let room = Room::of(&root)?;
+    // A job that is cancelled must not be written to any more.
+    let _stop = room.stop_on_drop();
+    let unpacked = tokio::task::spawn_blocking(move || unzip(&root, room, archive));
     unpacked.await.unwrap_or_else(|error| Err(UnpackError::Read(io::Error::other(error))))
 }
 

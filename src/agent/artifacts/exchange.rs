@@ -3,6 +3,7 @@
 use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::agent::files::{HelperLine, one_line, say_with};
 use crate::agent::log::JobLog;
 use crate::gitlab::short_token;
 
@@ -22,13 +23,20 @@ pub(super) enum Level {
 pub(super) struct Fields(Vec<(&'static str, String)>);
 
 impl Fields {
+    /// Of an answer to a download of job `id`'s artifacts: it may come from elsewhere than GitLab.
+    pub(super) fn with_host(response: &Response, id: u64, token: &SecretString) -> Self {
+        let mut fields = Fields::of(response, id, token);
+        let host = ("host", response.url().host_str().unwrap_or_default().to_owned());
+        fields.0.insert(fields.0.iter().take_while(|(key, _)| *key < "host").count(), host);
+        fields
+    }
+
     /// Of an answer that concerns job `id`.
     pub(super) fn of(response: &Response, id: u64, token: &SecretString) -> Self {
         let mut fields = Vec::new();
         if let Some(correlation_id) = response.headers().get("x-request-id").and_then(|value| value.to_str().ok()) {
             fields.push(("correlation_id", correlation_id.to_owned()));
         }
-        fields.push(("host", response.url().host_str().unwrap_or_default().to_owned()));
         fields.push(("id", id.to_string()));
         fields.push(("responseStatus", said(response.status())));
         fields.push(("token", short_token(token.expose_secret())));
@@ -43,16 +51,12 @@ impl Fields {
 
 /// Writes one line.
 pub(super) fn tell(log: &JobLog, level: Level, text: &str, fields: &Fields) {
-    let (colour, prefix) = match level {
-        Level::Info => ("", ""),
-        Level::Warning => ("\x1b[0;33m", "WARNING: "),
-        Level::Error => ("\x1b[31;1m", "ERROR: "),
+    let line = match level {
+        Level::Info => HelperLine::Info(text.to_owned()),
+        Level::Warning => HelperLine::Warning(text.to_owned()),
+        Level::Error => HelperLine::Error(text.to_owned()),
     };
-    let mut line = format!("{colour}{prefix}{text:<width$}\x1b[0;m ", width = 50 - prefix.len());
-    for (key, value) in &fields.0 {
-        line.push_str(&format!(" {colour}{key}\x1b[0;m={}", plain(value)));
-    }
-    log.line(&line);
+    say_with(log, &line, &fields.0);
 }
 
 /// A status with its name: `201 Created`.
@@ -81,13 +85,6 @@ pub(super) async fn words(mut response: Response) -> Option<String> {
     let text = String::from_utf8_lossy(&body);
     let json = serde_json::from_str::<serde_json::Value>(&text).ok();
     let message = json.as_ref().and_then(|json| json["message"].as_str().or(json["error"].as_str()));
-    let words = plain(message.unwrap_or(&text));
+    let words = one_line(message.unwrap_or(&text));
     Some(words).filter(|words| !words.is_empty())
-}
-
-/// On one line, without what could steer a terminal.
-fn plain(text: &str) -> String {
-    let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
-    words.join(" ")
 }

@@ -2,11 +2,10 @@
 
 mod download;
 mod exchange;
-mod found;
 mod pack;
 mod pipe;
+mod provenance;
 mod upload;
-mod zipped;
 
 pub use download::download_artifacts;
 pub use upload::upload_artifacts;

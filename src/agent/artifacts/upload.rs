@@ -9,11 +9,14 @@ use url::Url;
 
 use crate::agent::context::{Context, StageError};
 use crate::agent::files::{HelperLine, Selection, Wanted, say, select, shell_expand};
+use crate::cache::Extra;
+use crate::cache::format::Effort;
 use crate::gitlab::{Artifact, ArtifactUpload, Backoff, FailureReason, retry_after};
 
 use super::exchange::{Fields, Level, cause, said, tell, words};
-use super::pack::{Format, level};
+use super::pack::{Format, base_name};
 use super::pipe;
+use super::provenance::provenance;
 
 /// Most tries, and most while GitLab says 503.
 const TRIES: u32 = 3;
@@ -54,31 +57,37 @@ pub(super) async fn upload_with(context: &Context, failed: bool, pauses: &Backof
 
 async fn upload(context: &Context, artifact: &Artifact, pauses: Backoff) -> Result<(), StageError> {
     let kind = artifact.artifact_type.clone().filter(|kind| !kind.is_empty()).unwrap_or_else(|| "archive".to_owned());
-    let format = format(artifact, &kind)?;
+    let word = artifact.artifact_format.as_deref().unwrap_or_default();
+    let format = Format::read(word, &kind).ok_or_else(|| {
+        let message = format!("the artifact format `{word}` is not supported: use `zip`, `gzip` or `raw`");
+        StageError::new(FailureReason::RunnerConfigurationError, message)
+    })?;
     let wanted =
         Wanted { paths: artifact.paths.clone(), exclude: artifact.exclude.clone(), untracked: artifact.untracked };
     let mut selection = select(context, wanted).await.map_err(|error| {
         StageError::new(FailureReason::RunnerSystemFailure, format!("the artifacts cannot be looked for: {error}"))
     })?;
     selection.lines.iter().for_each(|line| say(&context.log, line));
-    if format != Format::Zip {
+    if !matches!(format, Format::Archive(_)) {
         selection = files_alone(context, selection).await?;
     }
     if selection.paths.is_empty() {
         say(&context.log, &HelperLine::Error("No files to upload".to_owned()));
         return Ok(());
     }
-    if format == Format::Zip && context.variables.flag("RUNNER_GENERATE_ARTIFACTS_METADATA", false) {
-        context.log.warning("`RUNNER_GENERATE_ARTIFACTS_METADATA` is not supported: there will be no provenance file");
-    }
-    let name = shell_expand(&artifact.name, &context.environment);
+    let name = base_name(&artifact.name, &shell_expand(&artifact.name, &context.environment));
+    let wants_provenance = context.variables.flag("RUNNER_GENERATE_ARTIFACTS_METADATA", false);
+    let extra = match wants_provenance && format.as_str() == "zip" {
+        true => Some(provenance(context, &selection, &name).await?),
+        false => None,
+    };
     let upload = ArtifactUpload {
-        filename: format.file_name(&name, &selection.paths),
+        filename: format.file_name(&name),
         artifact_type: kind,
         artifact_format: format.as_str().to_owned(),
         expire_in: artifact.expire_in.clone().filter(|text| !text.is_empty()),
     };
-    Sending { context, upload, format, selection }.send(pauses).await
+    Sending { context, upload, format, selection, extra }.send(pauses).await
 }
 
 /// Without directories, which come along with what is in them, and without links, which lead nobody knows where.
@@ -103,26 +112,12 @@ async fn files_alone(context: &Context, mut selection: Selection) -> Result<Sele
     Ok(selection)
 }
 
-/// `zip` for archives and `gzip` for reports, unless GitLab says.
-fn format(artifact: &Artifact, kind: &str) -> Result<Format, StageError> {
-    match artifact.artifact_format.as_deref().unwrap_or_default() {
-        "zip" => Ok(Format::Zip),
-        "gzip" => Ok(Format::Gzip),
-        "raw" => Ok(Format::Raw),
-        "" if kind == "archive" => Ok(Format::Zip),
-        "" => Ok(Format::Gzip),
-        other => {
-            let message = format!("the artifact format `{other}` is not supported: use `zip`, `gzip` or `raw`");
-            Err(StageError::new(FailureReason::RunnerConfigurationError, message))
-        }
-    }
-}
-
 struct Sending<'a> {
     context: &'a Context,
     upload: ArtifactUpload,
     format: Format,
     selection: Selection,
+    extra: Option<Extra>,
 }
 
 /// Why a try did not succeed.
@@ -176,8 +171,8 @@ impl Sending<'_> {
         let root = self.selection.root.try_clone().map_err(|error| Unsent::Now(error.to_string()))?;
         let (format, paths) = (self.format, self.selection.paths.clone());
         let word = self.context.environment.get("ARTIFACT_COMPRESSION_LEVEL").map(String::as_str).unwrap_or_default();
-        let level = level(word);
-        let (pieces, packing) = pipe::body(move |out| format.pack(&root, &paths, level, out));
+        let (effort, extra) = (Effort::read(word), self.extra.clone());
+        let (pieces, packing) = pipe::body(move |out| format.pack(&root, &paths, effort, extra.as_ref(), out));
         let body = Body::wrap_stream(pieces);
         let gitlab = &self.context.gitlab_artifacts;
         let answer = match location {
@@ -187,7 +182,7 @@ impl Sending<'_> {
         // A server may answer before it has all: the packing thread ends when the connection does, and nobody waits.
         let heard = answer.as_ref().is_ok_and(|response| !response.status().is_success());
         match timeout(if heard { Duration::ZERO } else { END_OF_PACKING }, packing).await {
-            Ok(Ok(Ok(left_out))) => left_out.iter().for_each(|what| self.warn(&format!("{what}: it is left out"))),
+            Ok(Ok(Ok(left_out))) => left_out.iter().for_each(|what| self.warn(what)),
             Ok(Ok(Err(error))) if !error.is_broken_pipe() => return Err(Unsent::Now(error.to_string())),
             Ok(Err(error)) => return Err(Unsent::Now(format!("packing failed: {error}"))),
             Ok(Ok(Err(_))) | Err(_) => {}

@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use super::upload::upload_with;
 use crate::agent::context::{Context, StageError};
 use crate::agent::testing::{Answer, Job, Request, context, serve};
-use crate::cache::unzip::unzip;
+use crate::cache::room::Room;
+use crate::cache::unpack::unpack;
 use crate::gitlab::{Backoff, FailureReason};
 
 /// A job in a directory of its own, against a GitLab that remembers what it was asked.
@@ -97,10 +98,8 @@ fn created(_: usize, _: &Request) -> Answer {
 
 fn unpacked(zip: &[u8]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let mut file = tempfile::tempfile().unwrap();
-    std::io::Write::write_all(&mut file, zip).unwrap();
     let root = cap_std::fs::Dir::open_ambient_dir(directory.path(), cap_std::ambient_authority()).unwrap();
-    unzip(&root, file).unwrap();
+    unpack(&root, Room::of(&root).unwrap(), zip).unwrap();
     directory
 }
 
@@ -150,7 +149,7 @@ async fn the_same_files_make_the_same_archive() {
     story.upload(false).await.unwrap();
     let uploads = story.uploads();
     assert_eq!(uploads.len(), 2);
-    assert_eq!((&uploads[0].1, &uploads[0].2), (&"default.zip".to_owned(), &uploads[1].2));
+    assert_eq!((&uploads[0].1, &uploads[0].2), (&"artifacts.zip".to_owned(), &uploads[1].2));
 }
 
 #[tokio::test]
@@ -183,7 +182,7 @@ async fn reports_are_gzip_members_and_raw_is_one_file() {
     let [(query, name, gzip), (_, raw_name, raw)] = story.uploads().try_into().unwrap();
     assert!(query.ends_with("?artifact_format=gzip&artifact_type=junit"), "{query}");
     assert_eq!((name.as_str(), gunzipped(&gzip).as_str()), ("junit.xml.gz", "<one/><two/>"));
-    assert_eq!((raw_name.as_str(), raw.as_slice()), ("plain.txt", b"as it is".as_slice()));
+    assert_eq!((raw_name.as_str(), raw.as_slice()), ("x", b"as it is".as_slice()));
     assert!(error.message.contains("only one file can be sent as raw"), "{error}");
 }
 
@@ -231,7 +230,7 @@ async fn statuses_are_tried_again_as_often_as_gitlab_runner_does() {
 
         assert_eq!(story.uploads().len(), tries, "{status}");
         assert_eq!((error.reason, error.exit_code), (FailureReason::ScriptFailure, Some(1)));
-        let expected = format!("the artifacts `default.zip` (archive) cannot be uploaded: GitLab answered {status} ");
+        let expected = format!("the artifacts `artifacts.zip` (archive) cannot be uploaded: GitLab answered {status} ");
         assert!(error.message.starts_with(&expected) && error.message.contains("\"because\""), "{error}");
         assert!(story.log().contains(&format!("coordinator... {status} ")), "{}", story.log());
     }
@@ -289,18 +288,54 @@ async fn links_are_not_followed_where_files_are_read() {
 
 #[tokio::test]
 async fn a_format_that_nobody_knows_is_named() {
-    let story = Story::new(json!([{"paths": ["file"], "artifact_format": "tarzstd"}]), created).await;
+    let story = Story::new(json!([{"paths": ["file"], "artifact_format": "rar"}]), created).await;
     story.file("file", "");
     let error = story.upload(false).await.unwrap_err();
     assert_eq!(error.reason, FailureReason::RunnerConfigurationError);
-    assert!(error.message.contains("`tarzstd`"), "{error}");
+    assert!(error.message.contains("`rar`"), "{error}");
 }
 
 #[tokio::test]
-async fn metadata_is_not_made_and_the_log_says_so() {
-    let story =
-        Story::with(json!([{"paths": ["file"]}]), created, &[("RUNNER_GENERATE_ARTIFACTS_METADATA", "true")]).await;
-    story.file("file", "");
+async fn archives_can_be_tar_and_zstd() {
+    let artifacts = json!([
+        {"paths": ["dir"], "name": "n", "artifact_format": "tarzstd"},
+        {"paths": ["dir"], "name": "n", "artifact_format": "zipzstd"},
+    ]);
+    let story = Story::new(artifacts, created).await;
+    story.file("dir/file", "content");
     story.upload(false).await.unwrap();
-    assert!(story.log().contains("is not supported"), "{}", story.log());
+    let uploads = story.uploads();
+    assert_eq!(uploads.iter().map(|upload| upload.1.as_str()).collect::<Vec<_>>(), ["n.tar.zst", "n.zip"]);
+    for (_, name, archive) in uploads {
+        assert_eq!(fs::read_to_string(unpacked(&archive).path().join("dir/file")).unwrap(), "content", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_zip_states_what_is_in_it_and_lies_the_same_way_when_it_is_sent_again() {
+    let artifacts = json!([
+        {"paths": ["dir"], "name": "../$CI_JOB_STATUS", "artifact_format": "zip"},
+        {"paths": ["dir/file"], "name": "r", "artifact_type": "junit", "artifact_format": "gzip"},
+    ]);
+    let variables = [("RUNNER_GENERATE_ARTIFACTS_METADATA", "true"), ("SLSA_PROVENANCE_SCHEMA_VERSION", "v0.2")];
+    let answers = |n, request: &Request| if n == 0 { Answer::status(500) } else { created(n, request) };
+    let story = Story::with(artifacts, answers, &variables).await;
+    story.file("dir/file", "content");
+    symlink("/etc/passwd", story.context.place.project_dir.join("dir/link")).unwrap();
+
+    story.upload(false).await.unwrap();
+
+    let [first, second, report] = story.uploads().try_into().unwrap();
+    assert_eq!(first, second);
+    assert_eq!((first.1.as_str(), gunzipped(&report.2).as_str()), ("running.zip", "content"));
+    let found = unpacked(&first.2);
+    let statement = fs::read(found.path().join("running-metadata.json")).unwrap();
+    let statement: Value = serde_json::from_slice(&statement).unwrap();
+    let hash = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73";
+    assert_eq!(statement["subject"], json!([{"name": "dir/file", "digest": {"sha256": hash}}]));
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    assert!(!story.context.place.project_dir.join("running-metadata.json").exists());
+    let log = story.log();
+    assert!(log.contains("Generating artifacts statement"), "{log}");
+    assert!(log.contains("WARNING: Unknown SLSA provenance version v0.2, defaulting to v1"), "{log}");
 }

@@ -9,5 +9,6 @@ mod select;
 mod untracked;
 
 pub use expand::shell_expand;
-pub use helper_line::{HelperLine, say};
+pub use helper_line::{HelperLine, one_line, say, say_with};
+pub use pattern::beneath;
 pub use select::{SelectError, Selection, Wanted, select};

@@ -10,10 +10,10 @@ use thiserror::Error;
 pub(super) enum PatternError {
     #[error("No matching files. Path is empty.")]
     Empty,
-    #[error("artifact path is not a subpath of project directory: {0}")]
+    #[error("processPath: artifact path is not a subpath of project directory: {0}")]
     Outside(String),
-    #[error("{0}")]
-    Malformed(#[from] globset::Error),
+    #[error("{0}: {1}")]
+    Malformed(String, globset::Error),
 }
 
 /// A place to look at, and what to look for there.
@@ -55,7 +55,7 @@ impl Pattern {
         let split = relative[..wild].rfind('/').map_or(0, |slash| slash + 1);
         let (base, rest) = relative.split_at(split);
         let depth = (!rest.contains("**")).then(|| rest.matches('/').count() + 1);
-        let globs = Some(globs(&relative)?);
+        let globs = Some(globs(&relative).map_err(|error| PatternError::Malformed(text.to_owned(), error))?);
         Ok(Pattern { base: PathBuf::from(base.trim_end_matches('/')), globs, depth })
     }
 
@@ -70,6 +70,13 @@ impl Pattern {
     pub fn is_literal(&self) -> bool {
         self.globs.is_none()
     }
+}
+
+/// The path without wildcards that `text`, whose variables are expanded, means in `project_dir`; `None` for that itself
+/// and for what lies outside.
+pub fn beneath(text: &str, project_dir: &Path) -> Option<PathBuf> {
+    let pattern = Pattern::read(text, project_dir).ok().filter(Pattern::is_literal)?;
+    Some(pattern.base).filter(|path| !path.as_os_str().is_empty())
 }
 
 /// `a/**` is `a`, too, as in doublestar.
@@ -191,8 +198,8 @@ mod tests {
             assert!(matches!(read(text), Err(PatternError::Outside(_))), "{text}");
         }
         assert!(matches!(read(""), Err(PatternError::Empty)));
-        assert!(matches!(read("a[b"), Err(PatternError::Malformed(_))));
-        assert!(matches!(read("a{b"), Err(PatternError::Malformed(_))));
+        assert!(matches!(read("a[b"), Err(PatternError::Malformed(..))));
+        assert!(matches!(read("a{b"), Err(PatternError::Malformed(..))));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl<'a> Finder<'a> {
             match Pattern::read(&text, project_dir) {
                 Ok(pattern) => patterns.push((text, pattern, 0)),
                 Err(PatternError::Empty) => {}
-                Err(error) => lines.push(HelperLine::Warning(format!("{text}: {error}"))),
+                Err(error) => lines.push(HelperLine::Warning(error.to_string())),
             }
         }
         Finder { root, project_dir, environment, exclude: patterns, found: BTreeSet::new(), lines }
@@ -121,8 +121,7 @@ impl<'a> Finder<'a> {
     fn find_pattern(&mut self, text: &str) {
         let pattern = match Pattern::read(text, self.project_dir) {
             Ok(pattern) => pattern,
-            Err(PatternError::Empty) => return self.warn(PatternError::Empty.to_string()),
-            Err(error) => return self.warn(format!("{text}: {error}")),
+            Err(error) => return self.warn(error.to_string()),
         };
         let count = self.walk(&pattern);
         if count == 0 {
@@ -277,13 +276,13 @@ mod tests {
         assert_eq!(
             lines,
             [
-                warning("../y: artifact path is not a subpath of project directory: ../y".into()),
+                warning("processPath: artifact path is not a subpath of project directory: ../y".into()),
                 info("a: found 1 matching artifact files and directories"),
                 warning(format!(
                     "none: no matching files. Ensure that the artifact path is relative to the working directory ({wd})"
                 )),
                 warning("No matching files. Path is empty.".into()),
-                warning("../x: artifact path is not a subpath of project directory: ../x".into()),
+                warning("processPath: artifact path is not a subpath of project directory: ../x".into()),
                 info("b: found 2 matching artifact files and directories"),
                 info("b/*.log: excluded 2 files"),
             ]

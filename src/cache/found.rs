@@ -7,8 +7,10 @@ use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
 use rustix::fs::OFlags;
 
 /// What lies at a path.
-pub(super) enum Found {
+pub enum Found {
+    /// A file, open.
     File(File, Metadata),
+    /// A directory.
     Directory(Metadata),
     /// With what it leads to, as it is written.
     Link(PathBuf, Metadata),
@@ -19,7 +21,10 @@ pub(super) enum Found {
 }
 
 /// What lies at `path` beneath `root` now.
-pub(super) fn look(root: &Dir, path: &Path) -> io::Result<Found> {
+///
+/// # Errors
+/// When it cannot be looked at, or lies outside.
+pub fn look(root: &Dir, path: &Path) -> io::Result<Found> {
     match at(root, path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
         found => found,
