@@ -58,6 +58,7 @@ struct Shared {
     runner: Filters,
     job: Filters,
     output: Output,
+    masked: Vec<String>,
 }
 
 impl Default for JobLog {
@@ -71,14 +72,26 @@ impl JobLog {
     pub fn new(settings: LogSettings) -> Self {
         let sections = settings.sections;
         let (runner, job) = (Filters::new(&settings, RUNNER_STREAM), Filters::new(&settings, JOB_STREAM));
+        let masked = settings.masked.clone();
         let output = Output::new(settings.begun, settings.limit.unwrap_or(OUTPUT_LIMIT), settings.timestamps);
-        JobLog { shared: Arc::new(Mutex::new(Shared { runner, job, output })), sections }
+        JobLog { shared: Arc::new(Mutex::new(Shared { runner, job, output, masked })), sections }
+    }
+
+    /// Masks these values, too, from here on; only between two lines.
+    pub fn mask(&self, values: impl IntoIterator<Item = String>) {
+        let mut shared = self.shared();
+        let Shared { runner, job, output, masked } = &mut *shared;
+        masked.extend(values.into_iter().filter(|value| !value.is_empty()));
+        for filters in [runner, job] {
+            output.append(&filters.finish());
+            filters.masker = Masker::new(masked);
+        }
     }
 
     /// Writes bytes as they are, before masking and framing.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut shared = self.shared();
-        let Shared { runner, job, output } = &mut *shared;
+        let Shared { runner, job, output, .. } = &mut *shared;
         let filters = match stream {
             Stream::Runner => runner,
             Stream::Job => job,
@@ -264,6 +277,17 @@ mod tests {
             "\x1b[0;33m[MASKED] is gone\x1b[0;m\nbetween\n[MASKED] glpat-[MASKED] ?private_token=[MASKED]\n\
              \x1b[0K\x1b[31;1mERROR: Job failed: no [MASKED]\x1b[0;m\n"
         );
+    }
+
+    #[test]
+    fn a_value_that_is_learned_later_is_masked_from_then_on() {
+        let log = JobLog::new(LogSettings { masked: vec!["first".into()], ..LogSettings::default() });
+        log.line("first second");
+        log.mask(["second".to_owned(), String::new()]);
+        log.line("first second");
+        log.write(Stream::Job, b"sec");
+        log.write(Stream::Job, b"ond\n");
+        assert_eq!(text(&log), "[MASKED] second\n[MASKED] [MASKED]\n[MASKED]\n");
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod process;
 mod program;
 mod redact;
 mod scripts;
+mod secrets;
 pub mod secrets_pipe;
 pub mod section;
 mod setup;

@@ -135,7 +135,8 @@ fn below(path: &str, directory: &Path) -> Option<PathBuf> {
     (clean.starts_with(directory) && clean != directory && !path.contains('\0')).then_some(clean)
 }
 
-fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, String> {
+/// Every variable expanded, file variables as paths.
+pub(super) fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, String> {
     let expanded = variables.expanded(|key| file_variables::path(temp_dir, key));
     let value = |variable: &Variable| match variable.file {
         true => file_variables::path(temp_dir, &variable.key),

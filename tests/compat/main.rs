@@ -6,9 +6,11 @@ mod artifacts;
 mod cache;
 mod images;
 mod jobs;
+mod keepers;
 mod lifecycle;
 mod log;
 mod run;
+mod secrets;
 mod services;
 mod settings;
 mod sources;
@@ -16,4 +18,6 @@ mod sources;
 #[allow(dead_code, reason = "the stories use the rest")]
 mod support;
 mod table;
+#[path = "../support/tiny_http.rs"]
+mod tiny_http;
 mod variables;

@@ -229,6 +229,7 @@ impl State {
             trace_limit: 100 * MIB,
             lower_stuck_timeouts: true,
             registry: None,
+            withholds_secrets: false,
             storage: Default::default(),
         }
     }

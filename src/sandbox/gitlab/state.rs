@@ -47,6 +47,8 @@ pub(super) struct State {
     pub trace_limit: u64,
     pub lower_stuck_timeouts: bool,
     pub registry: Option<String>,
+    /// Jobs get neither tokens nor secrets, as outside of GitLab.
+    pub withholds_secrets: bool,
     pub storage: BTreeMap<String, PathBuf>,
 }
 
