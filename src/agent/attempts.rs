@@ -35,7 +35,7 @@ async fn attempt_with(
 }
 
 /// As many attempts, from 1 to 10, as the job's variable `name` wants; what is no number is one.
-fn attempts(context: &Context, name: &str) -> Backoff {
+pub(super) fn attempts(context: &Context, name: &str) -> Backoff {
     let wanted = context.variables.get(name).and_then(|text| text.parse::<i64>().ok()).unwrap_or(1);
     let attempts = u32::try_from(wanted.clamp(1, 10)).unwrap_or(1);
     match context.variables.flag("FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY", true) {

@@ -14,7 +14,9 @@ use super::file_variables;
 use super::link::Link;
 use super::ownership;
 use super::scripts::{ScriptFailure, Scripts};
+use super::secrets::resolve_secrets;
 use super::services::{ServiceLogs, Services};
+use super::setup::environment;
 use super::shell::SHELLS;
 use super::signals::{Cut, Signals};
 use super::stages;
@@ -45,6 +47,9 @@ enum Failure {
 impl Flow<'_> {
     /// Runs the job and says how it ended.
     pub(super) async fn run(mut self) -> Outcome {
+        if let Err(failure) = self.resolve_secrets().await {
+            return self.outcome(failure);
+        }
         let section = self.context.log.section("prepare_script", "Preparing environment");
         if let Err(error) = self.prepare() {
             let message = format!("prepare environment: {error}");
@@ -64,13 +69,32 @@ impl Flow<'_> {
         self.clean_up();
         match result {
             Ok(()) => Outcome::Success,
-            Err(
-                Failure::Stage(StageError { reason, exit_code, message })
-                | Failure::Over(StageError { reason, exit_code, message }),
-            ) => Outcome::Failed { reason, exit_code, message },
-            Err(Failure::Cancelled) => Cut::Cancelled.outcome(self.timeouts.job),
-            Err(Failure::Cut(cut)) => cut.outcome(self.timeouts.job),
+            Err(failure) => self.outcome(failure),
         }
+    }
+
+    fn outcome(&self, failure: Failure) -> Outcome {
+        match failure {
+            Failure::Stage(StageError { reason, exit_code, message })
+            | Failure::Over(StageError { reason, exit_code, message }) => {
+                Outcome::Failed { reason, exit_code, message }
+            }
+            Failure::Cancelled => Cut::Cancelled.outcome(self.timeouts.job),
+            Failure::Cut(cut) => cut.outcome(self.timeouts.job),
+        }
+    }
+
+    /// Makes variables of the job's secrets; the log never shows them.
+    async fn resolve_secrets(&mut self) -> Result<(), Failure> {
+        let secrets = self.cut_short("resolve_secrets", true, resolve_secrets(self.context)).await?;
+        if secrets.is_empty() {
+            return Ok(());
+        }
+        let context = &mut *self.context;
+        context.log.mask(secrets.iter().flat_map(|secret| [secret.value.clone(), secret.value.trim().to_owned()]));
+        secrets.into_iter().for_each(|secret| context.variables.push(secret));
+        context.environment = environment(&context.variables, &context.place.temp_dir);
+        Ok(())
     }
 
     /// Makes the job's directories, and sees whether its image can run scripts at all.
@@ -182,12 +206,12 @@ impl Flow<'_> {
     }
 
     /// Runs a stage until it is done or something ends the job; a stage that is dropped kills what it started.
-    async fn cut_short(
+    async fn cut_short<T>(
         &self,
         name: &str,
         cancel_counts: bool,
-        stage: impl Future<Output = Result<(), StageError>>,
-    ) -> Result<(), Failure> {
+        stage: impl Future<Output = Result<T, StageError>>,
+    ) -> Result<T, Failure> {
         let cut = tokio::select! {
             biased;
             cut = self.signals.cut(cancel_counts) => cut,

@@ -77,6 +77,17 @@ impl JobLog {
         JobLog { shared: Arc::new(Mutex::new(shared)), sections }
     }
 
+    /// Masks these values, too, from here on; only between two lines.
+    pub fn mask(&self, values: impl IntoIterator<Item = String>) {
+        let mut shared = self.shared();
+        let Shared { runner, job, services, settings, output } = &mut *shared;
+        settings.masking.values.extend(values.into_iter().filter(|value| !value.is_empty()));
+        for filters in [runner, job].into_iter().chain(services.values_mut()) {
+            output.append(&filters.finish());
+            filters.secrets = settings.masking.filter();
+        }
+    }
+
     /// Writes bytes as they are, before masking and framing.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut shared = self.shared();
@@ -272,6 +283,18 @@ mod tests {
             "\x1b[0;33m[MASKED] is gone\x1b[0;m\nbetween\n[MASKED] glpat-[MASKED] ?private_token=[MASKED]\n\
              \x1b[0K\x1b[31;1mERROR: Job failed: no [MASKED]\x1b[0;m\n"
         );
+    }
+
+    #[test]
+    fn a_value_that_is_learned_later_is_masked_from_then_on() {
+        let masking = Masking { values: vec!["first".into()], ..Masking::default() };
+        let log = JobLog::new(LogSettings { masking, ..LogSettings::default() });
+        log.line("first second");
+        log.mask(["second".to_owned(), String::new()]);
+        log.line("first second");
+        log.write(Stream::Job, b"sec");
+        log.write(Stream::Job, b"ond\n");
+        assert_eq!(text(&log), "[MASKED] second\n[MASKED] [MASKED]\n[MASKED]\n");
     }
 
     #[test]

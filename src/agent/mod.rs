@@ -27,6 +27,7 @@ mod ownership;
 mod process;
 mod program;
 mod scripts;
+mod secrets;
 pub mod secrets_pipe;
 pub mod section;
 mod services;

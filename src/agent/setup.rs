@@ -142,7 +142,8 @@ fn below(path: &str, directory: &Path) -> Option<PathBuf> {
     (clean.starts_with(directory) && clean != directory && !path.contains('\0')).then_some(clean)
 }
 
-fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, String> {
+/// Every variable, file variables as paths.
+pub(super) fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, String> {
     let pairs = variables.iter().map(|variable| match variable.file {
         true => (variable.key.clone(), file_variables::path(temp_dir, &variable.key)),
         false => (variable.key.clone(), variable.value.clone()),
@@ -164,7 +165,7 @@ fn log_settings(job: &Job, variables: &Variables, answer: &OpenAnswer) -> LogSet
 
 /// The certificates of every `CI_SERVER_TLS_CA_FILE`, since whoever sets it anew must not cut us off from GitLab; and a
 /// sentence for each that is damaged.
-fn trust(variables: &Variables) -> (Vec<u8>, Vec<String>) {
+pub(super) fn trust(variables: &Variables) -> (Vec<u8>, Vec<String>) {
     let (mut trust, mut warnings) = (Vec::new(), Vec::new());
     for file in
         variables.iter().filter(|variable| variable.key == CA_FILE && variable.file && !variable.value.is_empty())

@@ -69,7 +69,7 @@ pub fn features() -> Features {
         trace_reset: true,
         trace_checksum: true,
         trace_size: true,
-        vault_secrets: false,
+        vault_secrets: true,
         cancelable: true,
         cancel_gracefully: true,
         return_exit_code: true,

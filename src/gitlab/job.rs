@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::parts::{
     Artifact, Cache, Credentials, Dependency, GitInfo, Image, JobFeatures, JobInfo, RunnerInfo, Script, Service, Step,
 };
-use super::{PolicyOptions, Variable, Variables};
+use super::{PolicyOptions, Secret, Variable, Variables};
 
 /// A claimed job.
 #[derive(Clone, Debug)]
@@ -52,8 +52,8 @@ pub struct Job {
     pub features: JobFeatures,
     /// Which policy added it, if one did.
     pub policy: PolicyOptions,
-    /// Names of `secrets:`.
-    pub secrets: Vec<String>,
+    /// What `secrets:` names, in order.
+    pub secrets: Vec<Secret>,
     /// Names of the job's `inputs`.
     pub inputs: Vec<String>,
     /// Parts that could not be read.
@@ -106,7 +106,7 @@ impl Job {
             credentials: parts.list("credentials"),
             features: parts.take("features"),
             policy: parts.take("policy_options"),
-            secrets: parts.names("secrets"),
+            secrets: parts.secrets(),
             inputs: parts.names("inputs"),
             unread: parts.unread,
         })
@@ -163,6 +163,25 @@ impl Parts {
                 Vec::new()
             }
         }
+    }
+
+    fn secrets(&mut self) -> Vec<Secret> {
+        let secrets = match self.fields.remove("secrets") {
+            Some(Value::Object(secrets)) => secrets,
+            Some(other) if !is_nothing(&other) => {
+                self.unread
+                    .push(Unread { field: "secrets".into(), reason: format!("an object, not {}", kind(&other)) });
+                return Vec::new();
+            }
+            _ => return Vec::new(),
+        };
+        let read = secrets.into_iter().filter_map(|(name, value)| {
+            let wrong = |expected| {
+                self.unread.push(Unread { field: format!("secrets:{name}"), reason: format!("expected {expected}") })
+            };
+            Secret::read(&name, value).map_err(wrong).ok()
+        });
+        read.collect()
     }
 
     /// The keys of an object, or the `key`s of a list of objects.

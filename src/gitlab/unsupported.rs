@@ -1,6 +1,6 @@
 //! Refuses what Mayfly cannot run, by the keyword's name: a job is never green without having done what it says.
 
-use super::{FailureReason, Image, Job, Outcome};
+use super::{FailureReason, Image, Job, Outcome, SecretSource};
 
 /// Parts of a claim without which a job still does what its author wrote: who asked for it, and how it is shown.
 const HARMLESS: [&str; 4] = ["job_info", "features", "credentials", "policy_options"];
@@ -18,9 +18,12 @@ pub fn unsupported(job: &Job) -> Option<Outcome> {
     if job.has_run {
         return refuse("`run:` is not supported by this runner: use `script:`".into());
     }
-    if !job.secrets.is_empty() {
-        let names = job.secrets.join("`, `");
-        return refuse(format!("`secrets:` is not supported by this runner (`{names}`): use CI/CD variables"));
+    if let Some(secret) = job.secrets.iter().find(|secret| matches!(secret.source, SecretSource::Other(_))) {
+        return refuse(format!(
+            "`secrets:{}` is not supported by this runner (`{}`): use `vault` or `aws_secrets_manager`, or CI/CD variables",
+            secret.source.keyword(),
+            secret.name
+        ));
     }
     if !job.inputs.is_empty() {
         let names = job.inputs.join("`, `");
@@ -79,6 +82,8 @@ mod tests {
             json!({"image": {"name": "a", "executor_opts": {"docker": {"platform": "linux/amd64", "user": "1"}}}}),
             json!({"services": [{"name": "redis", "executor_opts": {"kubernetes": {"user": "1"}, "docker": null}}]}),
             json!({"features": {"trace_sections": "what"}}),
+            json!({"credentials": [3]}),
+            json!({"secrets": {"DATABASE": {"vault": {"path": "x"}}}}),
         ] {
             assert_eq!(outcome(change.clone()), None, "{change}");
         }
@@ -88,7 +93,13 @@ mod tests {
     fn what_cannot_run_is_refused_by_its_name() {
         for (change, word) in [
             (json!({"run": [{"name": "x", "script": "true"}]}), "`run:`"),
-            (json!({"secrets": {"DATABASE": {"vault": {}}}}), "`DATABASE`"),
+            (
+                json!({"secrets": {"DATABASE": {"azure_key_vault": {}}}}),
+                "`secrets:azure_key_vault` is not supported by this",
+            ),
+            (json!({"secrets": {"DATABASE": {"gcp_secret_manager": {}}}}), "(`DATABASE`)"),
+            (json!({"secrets": {"DATABASE": {"vault": "x"}}}), "cannot read `secrets:DATABASE`"),
+            (json!({"secrets": "x"}), "cannot read `secrets`"),
             (json!({"inputs": [{"key": "size", "value": 1}]}), "`inputs:`"),
             (json!({"steps": []}), "`script:`"),
             (json!({"steps": [{"name": "script", "script": []}]}), "`script:`"),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// The pipeline that one event makes of a file: rules are decided, matrices are jobs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pipeline {
@@ -68,6 +70,10 @@ pub struct Job {
     pub interruptible: bool,
     /// `release`.
     pub release: Option<Release>,
+    /// `id_tokens`: variable and what the token is for, as written.
+    pub id_tokens: Vec<(String, Value)>,
+    /// `secrets`: variable and where its value lies, as written.
+    pub secrets: Vec<(String, Value)>,
 }
 
 impl Pipeline {

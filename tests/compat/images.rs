@@ -119,9 +119,9 @@ foreign: {image: 'theirs.test/a:1', script: [echo ran]}
     ]);
     jobs["quiet"].passed().never_says(&["is pulled without"]);
     jobs["foreign"].failed("runner_configuration_error").says(&["may not use the registry `theirs.test`"]);
-    jobs.values().for_each(|job| {
+    for job in jobs.values() {
         job.never_says(&["aHVudGVyMg=="]);
-    });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

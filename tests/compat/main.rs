@@ -7,10 +7,12 @@ mod artifacts;
 mod cache;
 mod images;
 mod jobs;
+mod keepers;
 mod lifecycle;
 mod log;
 #[allow(dead_code, reason = "the tests in containers use the rest")]
 mod run;
+mod secrets;
 mod services;
 mod settings;
 mod sources;
@@ -19,4 +21,6 @@ mod submodules;
 #[allow(dead_code, reason = "the stories use the rest")]
 mod support;
 mod table;
+#[path = "../support/tiny_http.rs"]
+mod tiny_http;
 mod variables;

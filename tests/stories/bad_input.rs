@@ -14,7 +14,7 @@ async fn what_we_do_not_do_is_refused_by_name_and_never_green() {
         (|claim| claim["run"] = json!("[{\"name\":\"hi\"}]"), "`run:`"),
         (|claim| claim["steps"] = json!([]), "`script:`"),
         (|claim| claim["inputs"] = json!([{"key": "a", "value": {"content": "b", "type": "string"}}]), "`inputs:`"),
-        (|claim| claim["secrets"] = json!({"TOKEN": {"vault": {}}}), "`secrets:`"),
+        (|claim| claim["secrets"] = json!({"TOKEN": {"azure_key_vault": {}}}), "`secrets:azure_key_vault`"),
         (|claim| claim["image"]["executor_opts"] = json!({"docker": {"gpus": "all"}}), "gpus"),
         (|claim| claim["steps"] = json!("not a list"), "steps"),
     ];

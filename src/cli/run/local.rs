@@ -116,6 +116,7 @@ impl Run {
         interrupts: &mut Interrupts,
     ) -> anyhow::Result<RunReport> {
         let begun = Instant::now();
+        sandbox.gitlab.withhold_secrets();
         let project = sandbox.add_project(&snapshot.project_path, snapshot.path());
         let pipeline = sandbox.gitlab.trigger(project, trigger).map_err(unreadable)?;
         pipeline.jobs().iter().for_each(|job| job.watch(true));

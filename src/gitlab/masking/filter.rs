@@ -93,6 +93,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gitlab::{BuildPlace, job_variables};
     use serde_json::json;
 
     fn job(claim: serde_json::Value) -> Job {
@@ -108,7 +109,7 @@ mod tests {
                 {"key": "EMPTY", "value": "  ", "masked": true},
             ],
         }));
-        let masking = Masking::of(&job, &job.variables, str::to_owned);
+        let masking = Masking::of(&job, &job_variables(&job, &BuildPlace::default()));
         assert_eq!(
             masking.text("hunter2b hunter2$B 64_secret glcbt-64_secret glrt-1 acme-2 &rss_token=3\n"),
             "[MASKED] [MASKED] 64_secret [MASKED] glrt-[MASKED] acme-[MASKED] &rss_token=[MASKED]\n"
@@ -119,7 +120,7 @@ mod tests {
     fn the_flag_leaves_personal_tokens() {
         let flag = json!([{"key": "FF_MASK_ALL_DEFAULT_TOKENS", "value": "$NO"}, {"key": "NO", "value": "false"}]);
         let job = job(json!({"id": 7, "token": "t0ken", "variables": flag}));
-        let masking = Masking::of(&job, &job.variables, str::to_owned);
+        let masking = Masking::of(&job, &job_variables(&job, &BuildPlace::default()));
         assert_eq!(masking.text("glrt-1 glpat-2"), "glrt-1 glpat-[MASKED]");
     }
 

@@ -65,6 +65,11 @@ impl GitLab {
         self.shared().change(|state| state.releases = true);
     }
 
+    /// Lets jobs run without their `id_tokens:` and `secrets:`: nobody would trust these tokens.
+    pub fn withhold_secrets(&self) {
+        self.shared().change(|state| state.withholds_secrets = true);
+    }
+
     /// The largest artifact in bytes; 100 MiB until then.
     pub fn set_artifact_limit(&self, bytes: u64) {
         self.shared().change(|state| state.artifact_limit = bytes);

@@ -36,6 +36,7 @@ mod resources;
 mod respond;
 mod routes;
 mod run;
+mod secrets;
 mod server;
 mod shared;
 mod state;

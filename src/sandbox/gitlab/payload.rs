@@ -7,6 +7,7 @@ use super::payload_parts::{artifacts, cache, image, release_command, services};
 use super::pipeline_row::Pipeline;
 use super::predefined::{self, Sent, last};
 use super::reasons::REASONS;
+use super::secrets::secrets;
 use super::state::{Job, State};
 
 /// What the runner that claimed `job` is told.
@@ -32,6 +33,7 @@ pub(super) fn claim(state: &State, job: &Job) -> Option<Value> {
         "cache": job.definition.cache.iter().map(|c| cache(c, project.cache_index, protected)).collect::<Vec<_>>(),
         "credentials": credentials(state, job),
         "dependencies": state.dependencies(job).into_iter().map(|d| dependency(d, job)).collect::<Vec<_>>(),
+        "secrets": secrets(state, job, &variables),
         "features": {
             "trace_sections": true,
             "token_mask_prefixes": ["glpat-"],

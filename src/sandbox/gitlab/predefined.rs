@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::expand::{expand, slug};
 use super::options::Variable;
 use super::pipeline_row::Pipeline;
+use super::secrets::id_tokens;
 use super::state::{Job, State};
 use crate::pipeline;
 
@@ -29,7 +30,7 @@ impl Sent {
         Sent { key: key.to_owned(), value: value.into(), public: true, masked: false, file: false, raw: false }
     }
 
-    fn secret(key: &str, value: impl Into<String>) -> Self {
+    pub fn secret(key: &str, value: impl Into<String>) -> Self {
         Sent { public: false, masked: true, ..Sent::public(key, value) }
     }
 
@@ -77,14 +78,16 @@ pub(super) fn simple(state: &State, pipeline: &Pipeline, definition: &Arc<pipeli
 
 /// All variables of a claimed job.
 pub(super) fn variables(state: &State, job: &Job, pipeline: &Pipeline) -> Vec<Sent> {
+    let simple = simple(state, pipeline, &job.definition);
     let parts = [
         of_job(state, job, pipeline),
+        id_tokens(state, job, pipeline, &simple),
         of_definition(&job.definition),
         of_instance(state),
         of_project(state, pipeline),
         of_pipeline(state, pipeline),
         of_runner(state, job),
-        of_environment(&simple(state, pipeline, &job.definition), job),
+        of_environment(&simple, job),
         of_file(&job.definition),
         of_dependencies(state, job),
         of_settings(state, pipeline),

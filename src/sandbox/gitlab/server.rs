@@ -230,6 +230,7 @@ impl State {
             lower_stuck_timeouts: true,
             registry: None,
             releases: false,
+            withholds_secrets: false,
             storage: Default::default(),
         }
     }

@@ -48,6 +48,8 @@ pub(super) struct State {
     pub lower_stuck_timeouts: bool,
     pub registry: Option<String>,
     pub releases: bool,
+    /// Jobs get neither tokens nor secrets, as outside of GitLab.
+    pub withholds_secrets: bool,
     pub storage: BTreeMap<String, PathBuf>,
 }
 
