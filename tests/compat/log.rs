@@ -72,6 +72,14 @@ async fn every_line_has_its_time_or_none() {
     job.passed();
     let lines: Vec<&str> = job.log.split_inclusive('\n').collect();
     assert!(lines.iter().all(|line| frame.is_match(line)), "{}", job.log);
+    // Our own lines have one stream, those of all stages the other.
+    job.says(&[" 00O \x1b[0KRunning with", " 00O section_start:", " 00O+\x1b[0K\x1b[36;1mGetting source"]);
+    job.says(&[
+        " 01O Running on",
+        " 01O \x1b[32;1mFetching changes",
+        " 01O line\n",
+        " 00O+\x1b[0K\x1b[32;1mJob succeeded",
+    ]);
     let mut text = String::new();
     for line in lines {
         if &line[31..32] == "+" {
