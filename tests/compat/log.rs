@@ -221,3 +221,25 @@ plain:
     Ended::of(&plain).passed();
     story.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_policy_says_so() {
+    let story = Story::start("job:\n  script: [echo hello]\n").await;
+    story.sandbox.gitlab.faults().rewrite_claim(None, |claim| {
+        claim["policy_options"] = serde_json::json!({
+            "execution_policy_job": true,
+            "policy_name": "Scans",
+            "policy_variables_override_allowed": false,
+            "policy_variables_override_exceptions": ["LEVEL"],
+        });
+    });
+
+    let job = story.run_job().await;
+
+    Ended::of(&job).passed().says(&[
+        " 00O+\x1b[0K\x1b[32;1mJob triggered by policy \"Scans\".\x1b[0;m\n",
+        "User-defined CI/CD variables are ignored in this job (except for LEVEL) according to the pipeline execution policy.",
+        "Executing \"step_script\"",
+    ]);
+    story.end().await;
+}
