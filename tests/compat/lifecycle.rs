@@ -1,7 +1,14 @@
 //! Stages, attempts, timeouts, cancelling, and how a job ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use mayfly::sandbox::traffic::{Moment, Verdict};
+
 use crate::run::{Ended, jobs};
-use crate::support::{Gate, Story, in_time};
+use crate::support::{Gate, Story, in_time, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stages_are_tried_again_as_often_as_the_job_wants() {
@@ -254,5 +261,67 @@ by-force:
     ended("in-after-script").says(&["begun\n", "done\n", "Job succeeded"]);
     assert_eq!(ended("by-force").status, "canceled");
     ended("by-force").never_says(&["never", "Cleaning up", "Job failed"]);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_beside_the_script_counts_before_it_and_not_behind_it() {
+    let story = Story::start(
+        "
+made:
+  stage: build
+  script: [echo made > made.txt]
+  artifacts: {paths: [made.txt]}
+brings:
+  script: [echo never]
+  after_script: [echo never]
+  artifacts: {when: always, paths: [made.txt]}
+hands-over:
+  dependencies: []
+  script: [echo done > done.txt]
+  artifacts: {paths: [done.txt]}
+",
+    )
+    .await;
+    let run = story.run();
+    let job = |name: &str| run.job(name).expect("it is in the file");
+    // GitLab does not answer whoever brings or hands over, until it may.
+    let (download, upload) = (format!("/jobs/{}/artifacts", job("made").id()), job("hands-over").id());
+    let (upload, update) = (format!("/jobs/{upload}/artifacts"), format!("/jobs/{upload}"));
+    let may = Arc::new(AtomicBool::new(false));
+    let waits = [("GET", download.clone()), ("POST", upload.clone())];
+    story.sandbox.traffic.set_gate({
+        let may = may.clone();
+        move |seen, moment| {
+            let is_held = waits.iter().any(|(method, path)| seen.method == *method && seen.path.contains(path));
+            let (held, may) = (is_held && moment == Moment::Arrived, may.clone());
+            async move {
+                while held && !may.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Verdict::Pass
+            }
+            .boxed()
+        }
+    });
+    let seen = |method: &str, path: &str| {
+        let fits = |seen: &&mayfly::sandbox::traffic::Seen| seen.method == method && seen.path.contains(path);
+        story.sandbox.traffic.seen().iter().filter(fits).count()
+    };
+    until("both stages", || seen("GET", &download) > 0 && seen("POST", &upload) > 0).await;
+
+    let heard = seen("PUT", &update) + seen("PATCH", &update);
+    job("brings").cancel();
+    job("hands-over").cancel();
+    in_time(job("brings").finished()).await;
+    until("a word to who hands over", || seen("PUT", &update) + seen("PATCH", &update) > heard + 1).await;
+    may.store(true, Ordering::Relaxed);
+    in_time(run.finished()).await;
+
+    let (brings, hands_over) = (Ended::of(&job("brings")), Ended::of(&job("hands-over")));
+    assert_eq!((brings.status.as_str(), brings.artifacts.len()), ("canceled", 0), "{}", brings.log);
+    brings.says(&["Downloading artifacts", "Cleaning up", "ERROR: Job failed: canceled"]).never_says(&["never"]);
+    assert_eq!((hands_over.status.as_str(), hands_over.artifacts.len()), ("canceled", 1), "{}", hands_over.log);
+    hands_over.says(&["Uploading artifacts for successful job", "Job succeeded"]);
     story.end().await;
 }

@@ -72,6 +72,14 @@ async fn every_line_has_its_time_or_none() {
     job.passed();
     let lines: Vec<&str> = job.log.split_inclusive('\n').collect();
     assert!(lines.iter().all(|line| frame.is_match(line)), "{}", job.log);
+    // Our own lines have one stream, those of all stages the other.
+    job.says(&[" 00O \x1b[0KRunning with", " 00O section_start:", " 00O+\x1b[0K\x1b[36;1mGetting source"]);
+    job.says(&[
+        " 01O Running on",
+        " 01O \x1b[32;1mFetching changes",
+        " 01O line\n",
+        " 00O+\x1b[0K\x1b[32;1mJob succeeded",
+    ]);
     let mut text = String::new();
     for line in lines {
         if &line[31..32] == "+" {
@@ -211,5 +219,27 @@ plain:
     in_time(run.finished()).await;
     Ended::of(&quiet).passed();
     Ended::of(&plain).passed();
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_policy_says_so() {
+    let story = Story::start("job:\n  script: [echo hello]\n").await;
+    story.sandbox.gitlab.faults().rewrite_claim(None, |claim| {
+        claim["policy_options"] = serde_json::json!({
+            "execution_policy_job": true,
+            "policy_name": "Scans",
+            "policy_variables_override_allowed": false,
+            "policy_variables_override_exceptions": ["LEVEL"],
+        });
+    });
+
+    let job = story.run_job().await;
+
+    Ended::of(&job).passed().says(&[
+        " 00O+\x1b[0K\x1b[32;1mJob triggered by policy \"Scans\".\x1b[0;m\n",
+        "User-defined CI/CD variables are ignored in this job (except for LEVEL) according to the pipeline execution policy.",
+        "Executing \"step_script\"",
+    ]);
     story.end().await;
 }

@@ -6,7 +6,7 @@ use mayfly::sandbox::gitlab::{RunnerSpec, Scope, Variable};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{ONE_JOB, World, claim_body, commit, git, header};
+use crate::support::{Claim, ONE_JOB, World, claim_body, commit, git, header};
 
 const FULL: &str = r#"
 stages: [build, test]
@@ -43,7 +43,7 @@ async fn a_claim_tells_the_runner_everything_about_the_job() {
     let build = ask().await.unwrap();
     assert_eq!((build.status().as_u16(), header(&build, "content-type")), (201, Some("application/json")));
     assert_eq!(header(&build, "x-gitlab-last-update"), None);
-    let build = crate::support::Claim::new(build.json().await.unwrap());
+    let build = Claim::new(build.json().await.unwrap());
     let artifacts = &build.body["artifacts"];
     assert_eq!(artifacts[0]["artifact_type"], "archive");
     assert_eq!(artifacts[0]["exclude"], json!(["out/x"]));
@@ -56,7 +56,7 @@ async fn a_claim_tells_the_runner_everything_about_the_job() {
     );
     world.succeed(&build).await;
 
-    let test = crate::support::Claim::new(ask().await.unwrap().json().await.unwrap());
+    let test = Claim::new(ask().await.unwrap().json().await.unwrap());
 
     let sha = git(world.repository.path(), &["rev-parse", "HEAD"]);
     let id = pipeline.id();
@@ -202,6 +202,34 @@ async fn a_runner_that_cannot_do_what_a_job_needs_fails_it() {
     assert_eq!((&info["queue_size"], &info["queue_depth"]), (&json!(2), &json!(2)));
     let a = pipeline.job("a").unwrap();
     assert_eq!((a.status().as_str(), a.failure_reason().as_deref()), ("failed", Some("runner_unsupported")));
+}
+
+#[tokio::test]
+async fn a_release_is_a_step_for_a_runner_that_runs_several() {
+    let release =
+        "  release: {tag_name: v$N, description: 'a \"b\"', milestones: [m], assets: {links: [{name: n, url: u}]}}\n";
+    let world = World::new(&format!("a:\n  script: x\n  after_script: [z]\n{release}")).await;
+    let steps = |claim: &Claim| -> Vec<String> {
+        let steps = claim.body["steps"].as_array().unwrap().iter();
+        steps.map(|step| step["name"].as_str().unwrap().to_owned()).collect()
+    };
+    world.run();
+    assert_eq!(steps(&world.claim().await), ["script", "after_script"]);
+
+    world.gitlab.enable_releases();
+    let refused = world.run();
+    assert_eq!(world.ask().await.status(), 204);
+    let job = refused.job("a").unwrap();
+    assert_eq!((job.status().as_str(), job.failure_reason().as_deref()), ("failed", Some("runner_unsupported")));
+
+    world.run();
+    let body = claim_body(&world.runner, &["multi_build_steps"]);
+    let answer = world.own(Method::POST, "/api/v4/jobs/request").json(&body).send().await.unwrap();
+    let claim = Claim::new(answer.json().await.unwrap());
+    assert_eq!(steps(&claim), ["script", "release", "after_script"]);
+    let command = r#"release-cli create --description "a \"b\"" --tag-name "v$N" --milestone "m" --assets-link "{\"name\":\"n\",\"url\":\"u\"}""#;
+    assert_eq!(claim.body["steps"][1]["script"], json!([command]));
+    world.assert_strict();
 }
 
 #[tokio::test]
