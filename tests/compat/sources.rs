@@ -226,6 +226,21 @@ own:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_shown_unasked_only_where_the_job_says_so() {
+    // An older git does not know how.
+    let unasked = if git_is((2, 46)) { 1 } else { 2 };
+    for (flag, expected) in [("false", 2), ("true", unasked)] {
+        let job = format!("job: {{variables: {{FF_USE_GIT_PROACTIVE_AUTH: '{flag}'}}, script: [pwd]}}");
+        let projects = Projects::start(vec![("app", repository(&[(".gitlab-ci.yml", &job)]))]).await;
+        let traffic = projects.sandbox.traffic.clone();
+        projects.run().await["job"].passed();
+
+        let asked = traffic.seen().into_iter().filter(|seen| seen.path.contains("/info/refs"));
+        assert_eq!(asked.filter(|seen| seen.user_agent.starts_with("mayfly/")).count(), expected, "{flag}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn proxies_and_certificates_are_gits_to_use() {
     let app = repository(&[(
         ".gitlab-ci.yml",
