@@ -114,6 +114,7 @@ native:
   script: ["git rev-parse HEAD", "git remote"]
 elsewhere: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/else/where}, script: ["test $CI_PROJECT_DIR = $PWD", "echo 1 ${PWD#$CI_BUILDS_DIR}"]}
 outside: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/../mine}, script: [pwd]}
+itself: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/}, script: [pwd]}
 "#,
     )]);
     for number in 0..3 {
@@ -134,6 +135,7 @@ outside: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/../mine}, script: [pwd]}
     };
     jobs["elsewhere"].passed().says(&["01O 1 /else/where"]);
     jobs["outside"].failed("runner_configuration_error").says(&["the GIT_CLONE_PATH=", " has to be within "]);
+    jobs["itself"].failed("runner_configuration_error").says(&["the GIT_CLONE_PATH=", " has to be within "]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
