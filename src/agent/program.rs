@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use super::context::Context;
 
+/// The longest entry of a process's environment, with its end (runner-behaviour.md §3.5); with a longer one nothing starts.
+const LONGEST_ENTRY: usize = 128 << 10;
+
 /// What one program does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program<'a> {
@@ -63,9 +66,11 @@ impl Program<'_> {
         }
     }
 
-    /// Those variables that no shell can assign; they go into the process's environment.
+    /// Those variables that no shell can assign; they go into the process's environment, if it can hold them.
     pub(super) fn unassignable(environment: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let fits = |key: &str, value: &str| key.len() + value.len() + 2 <= LONGEST_ENTRY;
         let odd = environment.iter().filter(|(key, _)| !is_identifier(key) && is_environment_name(key));
+        let odd = odd.filter(|(key, value)| fits(key, value));
         odd.map(|(key, value)| (key.clone(), value.replace('\0', ""))).collect()
     }
 
@@ -176,7 +181,9 @@ mod tests {
     fn names_that_no_shell_assigns_go_another_way() {
         let all = ["A", "_b1", "1A", "A-B", "a.b", "", "A=B"];
         let all: BTreeMap<String, String> = all.into_iter().map(|key| (key.to_owned(), "x\0y".to_owned())).collect();
-        let odd: Vec<String> = Program::unassignable(&all).into_keys().collect();
+        let mut with_a_long_one = all.clone();
+        with_a_long_one.insert("too-long".into(), "x".repeat(LONGEST_ENTRY));
+        let odd: Vec<String> = Program::unassignable(&with_a_long_one).into_keys().collect();
         assert_eq!(odd, ["1A", "A-B", "a.b"]);
     }
 

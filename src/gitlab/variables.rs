@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::or_default;
 
-/// No value grows beyond this by what it names; a claim is at most half as long.
-const LONGEST_VALUE: usize = 8 << 20;
+/// No value grows beyond this by what it names; a whole claim is not longer.
+const LONGEST_VALUE: usize = 4 << 20;
 
 /// When expanded values have come to so many bytes, the others stay as they are.
-const MOST_VALUES: usize = 32 << 20;
+const MOST_VALUES: usize = 16 << 20;
 
 /// One variable as GitLab sends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -114,6 +114,7 @@ native:
   script: ["git rev-parse HEAD", "git remote"]
 elsewhere: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/else/where}, script: ["test $CI_PROJECT_DIR = $PWD", "echo 1 ${PWD#$CI_BUILDS_DIR}"]}
 outside: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/../mine}, script: [pwd]}
+itself: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/}, script: [pwd]}
 "#,
     )]);
     for number in 0..3 {
@@ -134,6 +135,7 @@ outside: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/../mine}, script: [pwd]}
     };
     jobs["elsewhere"].passed().says(&["01O 1 /else/where"]);
     jobs["outside"].failed("runner_configuration_error").says(&["the GIT_CLONE_PATH=", " has to be within "]);
+    jobs["itself"].failed("runner_configuration_error").says(&["the GIT_CLONE_PATH=", " has to be within "]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,6 +228,21 @@ own:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_shown_unasked_only_where_the_job_says_so() {
+    // An older git does not know how.
+    let unasked = if git_is((2, 46)) { 1 } else { 2 };
+    for (flag, expected) in [("false", 2), ("true", unasked)] {
+        let job = format!("job: {{variables: {{FF_USE_GIT_PROACTIVE_AUTH: '{flag}'}}, script: [pwd]}}");
+        let projects = Projects::start(vec![("app", repository(&[(".gitlab-ci.yml", &job)]))]).await;
+        let traffic = projects.sandbox.traffic.clone();
+        projects.run().await["job"].passed();
+
+        let asked = traffic.seen().into_iter().filter(|seen| seen.path.contains("/info/refs"));
+        assert_eq!(asked.filter(|seen| seen.user_agent.starts_with("mayfly/")).count(), expected, "{flag}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn proxies_and_certificates_are_gits_to_use() {
     let app = repository(&[(
         ".gitlab-ci.yml",
@@ -281,6 +298,7 @@ empty: {extends: .job, variables: {GIT_STRATEGY: empty}}
 native: {extends: .job, variables: {GIT_STRATEGY: clone, FF_USE_GIT_NATIVE_CLONE: "true"}}
 failed: {extends: .job, after_script: ["false"], script: ["cat $FILE", "exit 3"]}
 unfetched: {extends: .job, hooks: {pre_get_sources_script: ["exit 3"]}}
+stopped: {extends: .job, hooks: {pre_get_sources_script: ["git config --global a.b $CI_JOB_TOKEN", "echo begun", WAIT]}}
 cancelled: {extends: .job, script: ["echo begun", WAIT]}
 aborted: {extends: .job, script: ["echo begun", WAIT]}
 "#;
@@ -293,19 +311,20 @@ aborted: {extends: .job, script: ["echo begun", WAIT]}
     let pipeline = sandbox.gitlab.run_pipeline(projects.project, "main").expect("the pipeline is read");
     pipeline.jobs().iter().for_each(|job| job.watch(true));
     let job = |name: &str| pipeline.job(name).expect("it is there");
+    in_time(job("stopped").traced("00O begun")).await;
     in_time(job("cancelled").traced("01O begun")).await;
     in_time(job("aborted").traced("01O begun")).await;
-    let tokens: Vec<String> = [job("cancelled"), job("aborted")].iter().filter_map(|job| job.token()).collect();
+    let running = ["stopped", "cancelled", "aborted"].map(job);
+    let tokens: Vec<String> = running.iter().filter_map(|job| job.token()).collect();
     // The search finds what is there while the job runs.
-    assert!(!places_of("content-of-a-file", sandbox).is_empty());
-    job("cancelled").cancel();
-    job("aborted").cancel();
+    assert!(!places_of("content-of-a-file", sandbox).is_empty() && !places_of(&tokens[0], sandbox).is_empty());
+    running.iter().for_each(|job| job.cancel());
     job("aborted").force_cancel();
     in_time(pipeline.finished()).await;
     in_time(sandbox.ecs.all_stopped()).await;
 
     let tokens: Vec<String> = pipeline.jobs().iter().filter_map(|job| job.token()).chain(tokens).collect();
-    assert!(tokens.len() >= 9, "{} tokens", tokens.len());
+    assert!(tokens.len() >= 10, "{} tokens", tokens.len());
     assert_eq!(job("fetch").status(), "success");
     assert_eq!(job("unfetched").status(), "failed");
     assert!(places_of("repositoryformatversion", sandbox).len() >= 5, "the volumes are there");

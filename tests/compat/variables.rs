@@ -163,6 +163,7 @@ async fn scripts_end_as_a_shell_with_errexit_and_pipefail_ends() {
         r#"
 early: {script: ["echo 1 here", "exit 0", "echo never", "false"]}
 spans: {script: ["if true; then", "echo 1 in one", "fi", "f() {", "echo 2 in f", "}", "f", "cd /", "echo 3 $PWD"]}
+shell: {script: ['echo "1 $BASH"']}
 empty: {script: ["cat", "read line || echo 1 nothing comes in"]}
 pipe: {script: ["(exit 3) | cat", "echo never"]}
 errexit: {script: ["(exit 42)", "echo never"]}
@@ -174,6 +175,8 @@ background: {script: ["sleep 300 &", "(sleep 300; echo never) &", "echo 1 gone"]
 
     jobs["early"].passed().says(&["1 here"]).never_says(&["01O never"]);
     jobs["spans"].passed().says(&["1 in one", "2 in f", "3 /"]);
+    // The first that is there of a list that begins with bash: this machine has it.
+    jobs["shell"].passed().says(&["01O 1 /", "bin/bash"]);
     jobs["empty"].passed().says(&["1 nothing comes in"]);
     jobs["background"].passed().says(&["1 gone", "Job succeeded"]);
     for (name, code) in [("pipe", Some(3)), ("errexit", Some(42)), ("syntax", None)] {

@@ -57,3 +57,34 @@ impl Drop for Home {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::testing::{Job, context};
+    use serde_json::json;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_home_is_private_and_goes_with_what_was_written_to_it() {
+        let builds = tempfile::tempdir().unwrap();
+        let context = context(Job::new(json!({})).within(builds.path()));
+        let home = Home::new(&context).unwrap();
+        let path = home.path().to_owned();
+        assert!(path.starts_with(&context.place.temp_dir));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::write(path.join(".gitconfig"), "").unwrap();
+        drop(home);
+        assert!(!path.exists() && context.place.temp_dir.exists());
+    }
+
+    #[test]
+    fn no_home_is_made_outside_of_the_builds_directory() {
+        let (builds, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let context = context(Job::new(json!({})).within(builds.path()));
+        symlink(outside.path(), &context.place.temp_dir).unwrap();
+        assert!(Home::new(&context).is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+}

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::get_sources;
+use super::repository::Git;
+use super::settings::Settings;
+use super::{directory, get_sources, native_clone};
 use crate::agent::context::{Context, User};
 use crate::agent::testing::{Job, context};
 use crate::gitlab::FailureReason;
@@ -168,6 +170,24 @@ async fn a_clone_begins_from_nothing_and_flags_may_keep_files() {
 
         assert_eq!(file(&context, "left").is_some(), stays, "{strategy} {clean}");
     }
+}
+
+#[tokio::test]
+async fn a_native_clone_brings_the_branch_and_checks_nothing_out() {
+    let origin = Origin::new();
+    let job = origin.job(2, json!({})).variable("GIT_STRATEGY", "clone").variable("FF_USE_GIT_NATIVE_CLONE", "true");
+    let context = context(job.variable("GIT_CLONE_EXTRA_FLAGS", "--origin mine"));
+    directory::make(&context.place, None).unwrap();
+    // Whatever this machine's git is: a branch is cloned by any.
+    let git = Git::new(&context, None).await.unwrap();
+    native_clone::clone(&git, &Settings::read(&context).unwrap()).await.unwrap();
+
+    assert_eq!(in_project(&context, &["rev-list", "--count", "HEAD"]), "2");
+    assert_eq!(in_project(&context, &["rev-parse", "HEAD"]), origin.git("app", &["rev-parse", "HEAD"]));
+    assert_eq!(in_project(&context, &["remote"]), "mine");
+    assert!(file(&context, "file").is_none() && !context.place.project_dir.join(".git/hooks").exists());
+    let said = "\x1b[32;1mCloning repository for main with git depth set to 2...\x1b[0;m\nCloning into '.'...\n";
+    assert_eq!(log(&context), said);
 }
 
 #[tokio::test]
