@@ -25,21 +25,19 @@ const TOPICS: &str = "image:pull_policy image:docker image:kubernetes image:entr
 
 /// Whose rows are still to be written.
 const NOT_YET: &str = "
-after_script allow_failure artifacts cache coverage dast_configuration dependencies environment except extends
-hooks id_tokens identity image inherit inputs interruptible manual_confirmation needs only pages parallel
-publish release resource_group retry rules run secrets services stage start_in tags timeout trigger variables
-when GIT_STRATEGY GIT_DEPTH GIT_CHECKOUT GIT_CLEAN_FLAGS GIT_FETCH_EXTRA_FLAGS GIT_CLONE_EXTRA_FLAGS
-GIT_CLONE_PATH GIT_LFS_SKIP_SMUDGE GIT_SUBMODULE_STRATEGY GIT_SUBMODULE_DEPTH GIT_SUBMODULE_PATHS
-GIT_SUBMODULE_UPDATE_FLAGS GIT_SUBMODULE_FORCE_HTTPS CI_SERVER_SHELL_SSH_HOST CI_SERVER_SHELL_SSH_PORT
-GET_SOURCES_ATTEMPTS ARTIFACT_DOWNLOAD_ATTEMPTS RESTORE_CACHE_ATTEMPTS EXECUTOR_JOB_SECTION_ATTEMPTS
-SECRETS_RETRIEVAL_ATTEMPTS RUNNER_SCRIPT_TIMEOUT RUNNER_AFTER_SCRIPT_TIMEOUT AFTER_SCRIPT_IGNORE_ERRORS
-CACHE_REQUEST_TIMEOUT CACHE_FALLBACK_KEY CACHE_COMPRESSION_LEVEL CACHE_COMPRESSION_FORMAT
-ARTIFACT_COMPRESSION_LEVEL CACHE_TRANSFER_BUFFER_SIZE CACHE_CHUNK_SIZE CACHE_CONCURRENCY
-CACHE_MAX_UPLOADED_ARCHIVE_SIZE TRANSFER_METER_FREQUENCY FASTZIP_ARCHIVER_CONCURRENCY
+after_script allow_failure artifacts cache coverage dependencies environment except extends hooks inherit
+interruptible manual_confirmation needs only pages parallel publish release resource_group retry rules stage
+start_in tags timeout trigger variables when GIT_STRATEGY GIT_DEPTH GIT_CHECKOUT GIT_CLEAN_FLAGS
+GIT_FETCH_EXTRA_FLAGS GIT_CLONE_EXTRA_FLAGS GIT_CLONE_PATH GIT_LFS_SKIP_SMUDGE GIT_SUBMODULE_STRATEGY
+GIT_SUBMODULE_DEPTH GIT_SUBMODULE_PATHS GIT_SUBMODULE_UPDATE_FLAGS GIT_SUBMODULE_FORCE_HTTPS
+CI_SERVER_SHELL_SSH_HOST CI_SERVER_SHELL_SSH_PORT GET_SOURCES_ATTEMPTS ARTIFACT_DOWNLOAD_ATTEMPTS
+RESTORE_CACHE_ATTEMPTS EXECUTOR_JOB_SECTION_ATTEMPTS RUNNER_SCRIPT_TIMEOUT RUNNER_AFTER_SCRIPT_TIMEOUT
+AFTER_SCRIPT_IGNORE_ERRORS CACHE_REQUEST_TIMEOUT CACHE_FALLBACK_KEY CACHE_COMPRESSION_LEVEL
+CACHE_COMPRESSION_FORMAT ARTIFACT_COMPRESSION_LEVEL CACHE_TRANSFER_BUFFER_SIZE CACHE_CHUNK_SIZE
+CACHE_CONCURRENCY CACHE_MAX_UPLOADED_ARCHIVE_SIZE TRANSFER_METER_FREQUENCY FASTZIP_ARCHIVER_CONCURRENCY
 FASTZIP_ARCHIVER_BUFFER_SIZE FASTZIP_EXTRACTOR_CONCURRENCY ARCHIVER_STAGING_DIR
 RUNNER_GENERATE_ARTIFACTS_METADATA SLSA_PROVENANCE_SCHEMA_VERSION CI_DEBUG_TRACE CI_DEBUG_SERVICES
-DOCKER_AUTH_CONFIG HEALTHCHECK_TCP_PORT image:pull_policy image:docker image:kubernetes image:entrypoint
-privileged PVC GPU /dev/shm
+HEALTHCHECK_TCP_PORT
 ";
 
 struct Row {
@@ -105,7 +103,8 @@ fn is_there(test: &str) -> bool {
     let mut is_test = false;
     lines.any(|line| {
         let found = is_test && signatures.iter().any(|signature| line.starts_with(signature));
-        is_test = line.starts_with("#[tokio::test") || (line.starts_with("#[") && is_test);
+        is_test = ["#[tokio::test", "#[test]"].iter().any(|mark| line.starts_with(mark))
+            || (line.starts_with("#[") && is_test);
         found
     })
 }
