@@ -98,7 +98,7 @@ async fn credentials_of_the_job_come_too_late_and_the_log_says_so() {
                 credentials: "arn:aws:secretsmanager:us-east-1:123456789012:secret:registry".into(),
                 projects: projects.to_vec(),
             };
-            fleet.images.registries = vec![registry("theirs.test", &[7])];
+            fleet.images.registries = vec![registry("theirs.test", &[7]), registry("proxy.test", &[41])];
         }),
         ..Settings::default()
     };
@@ -106,9 +106,11 @@ async fn credentials_of_the_job_come_too_late_and_the_log_says_so() {
         settings,
         r#"
 variables:
-  DOCKER_AUTH_CONFIG: '{"auths": {"private.test": {"auth": "aHVudGVyMg=="}}}'
+  DOCKER_AUTH_CONFIG: '{"auths": {"private.test": {"auth": "aHVudGVyMg=="}, "proxy.test:443": {"auth": "aHVudGVyMg=="}}}'
+  CI_DEPENDENCY_PROXY_GROUP_IMAGE_PREFIX: proxy.test:443/group/dependency_proxy/containers
 told: {image: 'private.test/a:1', script: [echo ran]}
 quiet: {image: 'alpine:3', script: [echo ran]}
+proxy: {image: '${CI_DEPENDENCY_PROXY_GROUP_IMAGE_PREFIX}/alpine:3', script: [echo ran]}
 foreign: {image: 'theirs.test/a:1', script: [echo ran]}
 "#,
     )
@@ -117,6 +119,10 @@ foreign: {image: 'theirs.test/a:1', script: [echo ran]}
         "WARNING: `private.test/a:1` is pulled without `DOCKER_AUTH_CONFIG`",
         "a secret for `private.test` in `images.registries` of the fleet configuration",
     ]);
+    jobs["proxy"]
+        .passed()
+        .says(&["Image: proxy.test:443/group/dependency_proxy/containers/alpine:3"])
+        .never_says(&["is pulled without"]);
     jobs["quiet"].passed().never_says(&["is pulled without"]);
     jobs["foreign"].failed("runner_configuration_error").says(&["may not use the registry `theirs.test`"]);
     for job in jobs.values() {

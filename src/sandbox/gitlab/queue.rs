@@ -132,6 +132,7 @@ impl State {
             ("return_exit_code", by_exit_code),
             ("upload_multiple_artifacts", artifacts.is_some_and(|artifacts| !artifacts.reports.is_empty())),
             ("artifacts_exclude", artifacts.is_some_and(|artifacts| !artifacts.exclude.is_empty())),
+            ("vault_secrets", !job.definition.secrets.is_empty() && !self.withholds_secrets),
             ("fallback_cache_keys", job.definition.cache.iter().any(|cache| !cache.fallback_keys.is_empty())),
         ];
         let missing = needed.into_iter().any(|(feature, needed)| needed && !features.contains(feature));
