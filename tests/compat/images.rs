@@ -1,8 +1,10 @@
 //! Images, sizes, and what Fargate cannot do.
 
 use mayfly::sandbox::Settings;
+use mayfly::sandbox::gitlab::Variable;
 
-use crate::run::{job, jobs, jobs_with};
+use crate::run::{Ended, job, jobs, jobs_with};
+use crate::support::{Story, in_time};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_expanded_and_its_entry_point_is_the_shells() {
@@ -147,4 +149,24 @@ job:
 ")
     .await;
     job.passed().says(&["O <truetrue>"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_masked_part_of_an_image_shows_nowhere() {
+    let story = Story::start(
+        "
+pulled: {image: '$HIDDEN/a:1', script: [echo ran]}
+refused: {image: '$HIDDEN/a b', script: [echo ran]}
+",
+    )
+    .await;
+    let (key, value) = ("HIDDEN".to_owned(), "hidden.test/hunter2".to_owned());
+    story.sandbox.gitlab.set_variable(story.project, Variable { key, value, masked: true, ..Variable::default() });
+    let run = story.run();
+    in_time(run.finished()).await;
+    let jobs: Vec<Ended> = run.jobs().iter().map(Ended::of).collect();
+    jobs[0].passed().says(&["Image: [MASKED]/a:1"]).never_says(&["hunter2"]);
+    jobs[1].failed("runner_configuration_error").says(&["`[MASKED]/a b` is no image name"]).never_says(&["hunter2"]);
+    assert!(run.jobs().iter().all(|job| job.hidden_secrets() == 0), "we masked it, not GitLab");
+    story.end().await;
 }
