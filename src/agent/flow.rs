@@ -16,7 +16,7 @@ use super::ownership;
 use super::scripts::{ScriptFailure, Scripts};
 use super::secrets::resolve_secrets;
 use super::services::{ServiceLogs, Services};
-use super::setup::environment;
+use super::setup::learn;
 use super::shell::SHELLS;
 use super::signals::{Cut, Signals};
 use super::stages;
@@ -92,8 +92,7 @@ impl Flow<'_> {
         }
         let context = &mut *self.context;
         context.log.mask(secrets.iter().flat_map(|secret| [secret.value.clone(), secret.value.trim().to_owned()]));
-        secrets.into_iter().for_each(|secret| context.variables.push(secret));
-        context.environment = environment(&context.variables, &context.place.temp_dir);
+        learn(context, secrets);
         Ok(())
     }
 

@@ -142,8 +142,26 @@ fn below(path: &str, directory: &Path) -> Option<PathBuf> {
     (clean.starts_with(directory) && clean != directory && !path.contains('\0')).then_some(clean)
 }
 
+/// Adds variables that were learned on the way, secrets say: values that name them hold them, too.
+pub(super) fn learn(context: &mut Context, learned: Vec<Variable>) {
+    learned.into_iter().for_each(|variable| context.job.variables.push(variable));
+    // The first is ours; a job may have set it anew behind that.
+    let short_token = context.variables.iter().find(|variable| variable.key == "CI_RUNNER_SHORT_TOKEN");
+    let build_place = BuildPlace {
+        builds_dir: context.place.builds_dir.to_string_lossy().into_owned(),
+        short_token: short_token.map(|variable| variable.value.clone()).unwrap_or_default(),
+        environment: context.settings.environment.clone(),
+        feature_flags: context.settings.feature_flags.clone(),
+    };
+    let directory = context.place.project_dir.to_string_lossy();
+    context.variables = job_variables_in(&context.job, &build_place, &directory);
+    // What is to be warned of was told before.
+    apply(&context.settings, &mut context.variables);
+    context.environment = environment(&context.variables, &context.place.temp_dir);
+}
+
 /// Every variable, file variables as paths.
-pub(super) fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, String> {
+fn environment(variables: &Variables, temp_dir: &Path) -> BTreeMap<String, String> {
     let pairs = variables.iter().map(|variable| match variable.file {
         true => (variable.key.clone(), file_variables::path(temp_dir, &variable.key)),
         false => (variable.key.clone(), variable.value.clone()),

@@ -106,7 +106,7 @@ mod tests {
             let variables =
                 [("RUNNER_SCRIPT_TIMEOUT", script), ("RUNNER_AFTER_SCRIPT_TIMEOUT", after_script), ("TEN", "10")];
             let variable = |(key, value)| Variable { raw: false, ..Variable::public(key, value) };
-            let variables = variables.into_iter().map(variable).collect();
+            let variables = variables.into_iter().map(variable).collect::<Variables>().expanded();
             let (timeouts, warnings) = Timeouts::read(minutes(60), &variables);
             assert_eq!((timeouts.script, timeouts.after_script), expected);
             assert_eq!(warnings.first().map(String::as_str), warning);

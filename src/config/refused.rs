@@ -6,94 +6,95 @@ use toml::de::{DeTable, DeValue};
 use super::settings::{NAMES, is_resource};
 
 /// Keys of config.toml that have no meaning in a fleet of Fargate tasks, and what takes their place.
-const REFUSED: [(&[&str], &str); 22] = [
+const REFUSED: [(&str, &str); 31] = [
     (
-        &[
-            "privileged",
-            "allow_privilege_escalation",
-            "cap_add",
-            "devices",
-            "security_opt",
-            "runtime",
-            "runtime_class_name",
-        ],
+        "privileged allow_privilege_escalation cap_add devices security_opt runtime runtime_class_name userns_mode \
+         allowed_privileged_images allowed_privileged_services services_privileged services_security_opt",
         "Fargate runs no privileged containers: build images with kaniko, or with a remote builder",
     ),
     (
-        &["volumes", "pvc", "suspend_pvc_size", "suspend_pvc_storage_class", "volumes_from", "tmpfs", "services_tmpfs"],
+        "volumes pvc suspend_pvc_size suspend_pvc_storage_class volumes_from volume_driver tmpfs services_tmpfs \
+         disable_cache",
         "a task has no volumes but `/builds`: keep what outlives a job in `cache` or `artifacts`, and ask for disk with a \
          `disk-` tag",
     ),
+    ("gpus service_gpus device_cgroup_rules", "Fargate has no GPUs: keep such jobs on another runner by their tags"),
     (
-        &["gpus", "service_gpus", "device_cgroup_rules"],
-        "Fargate has no GPUs: keep such jobs on another runner by their tags",
-    ),
-    (
-        &["shm_size"],
+        "shm_size",
         "Fargate gives each container 64 MB of `/dev/shm`: let the program use `/tmp`, as Chrome does with \
          `--disable-dev-shm-usage`",
     ),
+    ("builds_dir", "builds lie in `/builds`, the task's own volume; a job chooses its place in it by `GIT_CLONE_PATH`"),
+    ("cache_dir", "the cache lies in the bucket of `[cache]`"),
+    ("custom_build_dir", "`GIT_CLONE_PATH` is always allowed below `/builds`: no two jobs share it"),
+    ("safe_directory_checkout", "sources always belong to the image's user, and git always trusts them"),
+    ("clean_git_config", "every job's sources are fetched anew, and no token is ever written to git's configuration"),
+    ("executor", "there is one: a Fargate task for each job"),
+    ("shell", "the image's own is taken: `bash`, else `sh`"),
+    ("concurrent request_concurrency", "say how many jobs a runner may have at once by its `limit`"),
     (
-        &["builds_dir"],
-        "builds lie in `/builds`, the task's own volume; a job chooses its place in it by `GIT_CLONE_PATH`",
-    ),
-    (&["cache_dir"], "the cache lies in the bucket of `[cache]`"),
-    (&["custom_build_dir"], "`GIT_CLONE_PATH` is always allowed below `/builds`: no two jobs share it"),
-    (&["safe_directory_checkout"], "sources always belong to the image's user, and git always trusts them"),
-    (
-        &["clean_git_config"],
-        "every job's sources are fetched anew, and no token is ever written to git's configuration",
-    ),
-    (&["executor"], "there is one: a Fargate task for each job"),
-    (&["shell"], "the image's own is taken: `bash`, else `sh`"),
-    (&["concurrent", "request_concurrency"], "say how many jobs a runner may have at once by its `limit`"),
-    (
-        &["check_interval", "strict_check_interval", "unhealthy_requests_limit", "unhealthy_interval"],
+        "check_interval strict_check_interval unhealthy_requests_limit unhealthy_interval connection_max_age",
         "nothing polls: GitLab's webhook rings",
     ),
-    (&["prepare_timeout"], "a task that does not start within the job's timeout ends the job"),
-    (&["pull_policy", "allowed_pull_policies"], "every task pulls its images"),
+    ("prepare_timeout", "a task that does not start within the job's timeout ends the job"),
+    ("pull_policy allowed_pull_policies", "every task pulls its images"),
     (
-        &["image_pull_secrets", "use_service_account_image_pull_secrets"],
+        "image_pull_secrets use_service_account_image_pull_secrets",
         "name the registry and its secret in `[[images.registries]]`",
     ),
-    (&["helper_image", "helper_image_flavor", "helper_image_autoset_arch_and_os"], "set `images.helper`"),
+    ("helper_image helper_image_flavor helper_image_autoset_arch_and_os step_runner_image", "set `images.helper`"),
     (
-        &["tls-ca-file", "tls-cert-file", "tls-key-file"],
+        "tls-ca-file tls-cert-file tls-key-file tls_cert_path tls_verify",
         "GitLab itself hands its certificates to the jobs, as `CI_SERVER_TLS_CA_FILE`",
     ),
     (
-        &["node_selector", "node_tolerations", "affinity", "scheduler_name", "priority_class_name"],
+        "node_selector node_tolerations affinity scheduler_name priority_class_name",
         "choose the processor by `size.arch`, spot capacity by `size.spot`",
     ),
     (
-        &["service_account", "bearer_token", "automount_service_account_token"],
+        "service_account bearer_token automount_service_account_token",
         "tasks have no role: let the job assume one with its `id_tokens:`",
     ),
-    (&["services"], "name them in the job, or under `default:` in a file that all include"),
+    ("services", "name them in the job, or under `default:` in a file that all include"),
     (
-        &[
-            "host",
-            "context",
-            "namespace",
-            "poll_interval",
-            "poll_timeout",
-            "retry_limit",
-            "pod_spec",
-            "pod_labels",
-            "pod_annotations",
-            "host_aliases",
-            "dns_policy",
-            "dns_config",
-            "container_lifecycle",
-            "init_permissions",
-        ],
+        "services_limit wait_for_services_timeout",
+        "a task has room for 7 services, and a service says by `HEALTHCHECK_TCP_PORT` what to wait for",
+    ),
+    (
+        "disable_entrypoint_overwrite",
+        "entry points count only with `FF_KUBERNETES_HONOR_ENTRYPOINT`, which `feature_flags` can turn off for all",
+    ),
+    (
+        "host_aliases extra_hosts links dns dns_search dns_policy dns_config network_mode enable_ipv6 hostname mac_address",
+        "a task has an address and the resolver of its subnet: put names into a private zone of Route 53",
+    ),
+    (
+        "ulimit sysctls oom_kill_disable oom_score_adjust cpuset_cpus cpuset_mems cpu_shares cpus memory memory_swap \
+         memory_reservation group_add isolation cap_drop service_cpus service_memory",
+        "Fargate fixes what the kernel allows; sizes are `cpu_request`, `memory_limit` and the like, or `[size]`",
+    ),
+    ("session_server proxy_exec", "there is no interactive terminal"),
+    (
+        "listen_address log_level log_format sentry_dsn monitoring referees experimental",
+        "the functions log to CloudWatch, in JSON, and alarms look there",
+    ),
+    ("token_obtained_at token_expires_at", "the secret that holds the token is rotated in Secrets Manager"),
+    (
+        "job_status_final_update_retry_limit shutdown_timeout artifact",
+        "the outcome and the artifacts are said until GitLab has them, for half an hour and an hour",
+    ),
+    ("use_slot_cgroups slot_cgroup_template", "every job has a task for itself"),
+    (
+        "host context cert_file key_file ca_file namespace poll_interval poll_timeout retry_limit retry_limits \
+         retry_backoff_max cleanup_resources_timeout cleanup_grace_period_seconds pod_termination_grace_period_seconds \
+         resource_availability_check_max_attempts pod_spec pod_labels pod_annotations pod_disruption_budget \
+         print_pod_warning_events container_lifecycle init_permissions logs_base_dir scripts_base_dir",
         "there is no Kubernetes here; `[tasks]` says where tasks run",
     ),
 ];
 
 /// Sections of config.toml whose keys have another place here.
-const SECTIONS: [&str; 4] = ["kubernetes", "docker", "machine", "autoscaler"];
+const SECTIONS: [&str; 7] = ["kubernetes", "docker", "machine", "autoscaler", "instance", "ssh", "custom"];
 
 /// A sentence for the first key that is refused, with its line.
 pub(super) fn refused_key(text: &str) -> Option<String> {
@@ -127,7 +128,8 @@ pub(super) fn refused_key(text: &str) -> Option<String> {
 
 /// What is wrong with `key`; `settings` where the settings stand.
 fn sentence(key: &str, settings: bool) -> Option<String> {
-    if let Some((_, way_out)) = REFUSED.iter().find(|(keys, _)| keys.contains(&key) || keys.contains(&family(key))) {
+    let refuses = |keys: &str| keys.split_whitespace().any(|refused| refused == key || refused == family(key));
+    if let Some((_, way_out)) = REFUSED.iter().find(|(keys, _)| refuses(keys)) {
         return Some(format!("`{key}` cannot be set: {way_out}"));
     }
     let is_setting = NAMES.contains(&key) || is_resource(key);
@@ -178,6 +180,9 @@ mod tests {
             ("[settings]\nimagee = 'a'", "line 2: `imagee` is no setting"),
             ("[settings.cache]\nPath = 'a'", "`[runners.cache]`"),
             ("concurrent = 4", "line 1: `concurrent` cannot be set"),
+            ("[[runners]]\n[runners.settings]\nextra_hosts = []", "Route 53"),
+            ("[[runners]]\n[runners.settings]\nwait_for_services_timeout = 60", "`HEALTHCHECK_TCP_PORT`"),
+            ("[[runners]]\nproxy_exec = true", "no interactive terminal"),
         ] {
             let told = refused_key(text).unwrap_or_else(|| panic!("nothing is told of {text}"));
             assert!(told.contains(said), "{told}");

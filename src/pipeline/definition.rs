@@ -162,8 +162,8 @@ impl Definition {
             "interruptible" => job.interruptible = value.boolean(key)?,
             "release" => job.release = Some(release(value)?),
             "resource_group" => job.resource_group = value.optional_text(key)?,
-            "id_tokens" => job.id_tokens = as_written(value)?,
-            "secrets" => job.secrets = as_written(value)?,
+            "id_tokens" => job.id_tokens = as_written(key, value)?,
+            "secrets" => job.secrets = as_written(key, value)?,
             "inherit" => self.inherit_variables = inherit_variables(value)?,
             _ if SERVER_SIDE.iter().any(|(keyword, _)| *keyword == key) => {}
             "trigger" | "publish" => {}
@@ -177,8 +177,8 @@ impl Definition {
 }
 
 /// What GitLab's schema has judged is taken as it stands.
-fn as_written(node: &Node) -> Result<Vec<(String, serde_json::Value)>, ReadError> {
-    Ok(node.entries("secrets")?.iter().map(|(key, value)| (key.clone(), value.json())).collect())
+fn as_written(keyword: &str, node: &Node) -> Result<Vec<(String, serde_json::Value)>, ReadError> {
+    Ok(node.entries(keyword)?.iter().map(|(key, value)| (key.clone(), value.json())).collect())
 }
 
 fn inherit_variables(node: &Node) -> Result<Inherit, ReadError> {

@@ -1,8 +1,10 @@
 //! Images, sizes, and what Fargate cannot do.
 
 use mayfly::sandbox::Settings;
+use mayfly::sandbox::gitlab::Variable;
 
-use crate::run::{job, jobs, jobs_with};
+use crate::run::{Ended, job, jobs, jobs_with};
+use crate::support::{Story, in_time};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_expanded_and_its_entry_point_is_the_shells() {
@@ -98,7 +100,7 @@ async fn credentials_of_the_job_come_too_late_and_the_log_says_so() {
                 credentials: "arn:aws:secretsmanager:us-east-1:123456789012:secret:registry".into(),
                 projects: projects.to_vec(),
             };
-            fleet.images.registries = vec![registry("theirs.test", &[7])];
+            fleet.images.registries = vec![registry("theirs.test", &[7]), registry("proxy.test", &[41])];
         }),
         ..Settings::default()
     };
@@ -106,9 +108,11 @@ async fn credentials_of_the_job_come_too_late_and_the_log_says_so() {
         settings,
         r#"
 variables:
-  DOCKER_AUTH_CONFIG: '{"auths": {"private.test": {"auth": "aHVudGVyMg=="}}}'
+  DOCKER_AUTH_CONFIG: '{"auths": {"private.test": {"auth": "aHVudGVyMg=="}, "proxy.test:443": {"auth": "aHVudGVyMg=="}}}'
+  CI_DEPENDENCY_PROXY_GROUP_IMAGE_PREFIX: proxy.test:443/group/dependency_proxy/containers
 told: {image: 'private.test/a:1', script: [echo ran]}
 quiet: {image: 'alpine:3', script: [echo ran]}
+proxy: {image: '${CI_DEPENDENCY_PROXY_GROUP_IMAGE_PREFIX}/alpine:3', script: [echo ran]}
 foreign: {image: 'theirs.test/a:1', script: [echo ran]}
 "#,
     )
@@ -117,6 +121,10 @@ foreign: {image: 'theirs.test/a:1', script: [echo ran]}
         "WARNING: `private.test/a:1` is pulled without `DOCKER_AUTH_CONFIG`",
         "a secret for `private.test` in `images.registries` of the fleet configuration",
     ]);
+    jobs["proxy"]
+        .passed()
+        .says(&["Image: proxy.test:443/group/dependency_proxy/containers/alpine:3"])
+        .never_says(&["is pulled without"]);
     jobs["quiet"].passed().never_says(&["is pulled without"]);
     jobs["foreign"].failed("runner_configuration_error").says(&["may not use the registry `theirs.test`"]);
     for job in jobs.values() {
@@ -141,4 +149,24 @@ job:
 ")
     .await;
     job.passed().says(&["O <truetrue>"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_masked_part_of_an_image_shows_nowhere() {
+    let story = Story::start(
+        "
+pulled: {image: '$HIDDEN/a:1', script: [echo ran]}
+refused: {image: '$HIDDEN/a b', script: [echo ran]}
+",
+    )
+    .await;
+    let (key, value) = ("HIDDEN".to_owned(), "hidden.test/hunter2".to_owned());
+    story.sandbox.gitlab.set_variable(story.project, Variable { key, value, masked: true, ..Variable::default() });
+    let run = story.run();
+    in_time(run.finished()).await;
+    let jobs: Vec<Ended> = run.jobs().iter().map(Ended::of).collect();
+    jobs[0].passed().says(&["Image: [MASKED]/a:1"]).never_says(&["hunter2"]);
+    jobs[1].failed("runner_configuration_error").says(&["`[MASKED]/a b` is no image name"]).never_says(&["hunter2"]);
+    assert!(run.jobs().iter().all(|job| job.hidden_secrets() == 0), "we masked it, not GitLab");
+    story.end().await;
 }

@@ -120,7 +120,10 @@ async fn sources_have_a_time_and_a_place_of_their_own() {
     let jobs = jobs_with(
         runner(settings),
         "
-slow: {script: [echo in the script], after_script: [echo in after_script]}
+slow:
+  script: [echo in the script]
+  after_script: [echo in after_script]
+  artifacts: {when: always, paths: [.gitlab-ci.yml]}
 quick: {script: [echo in the script]}
 ",
     )
@@ -128,7 +131,8 @@ quick: {script: [echo in the script]}
     jobs["slow"]
         .failed("job_execution_timeout")
         .says(&["ERROR: Job failed: get sources timeout: exceeded timeout of 1s"])
-        .never_says(&["in the script", "in after_script"]);
+        .never_says(&["in the script", "in after_script", "Uploading artifacts"]);
+    assert!(jobs["slow"].artifacts.is_empty());
     jobs["quick"].passed();
 
     let settings = JobSettings { clone_url: text("http://127.0.0.1:1/mirror"), ..JobSettings::default() };
@@ -163,6 +167,7 @@ service: {image: 'ruby:3', services: ['redis:7'], script: [echo ran]}
         "Please check runner's allowed_images",
         "ERROR: Job failed: disallowed image",
     ]);
+    assert_eq!(jobs["other"].exit_code, None);
     jobs["service"].failed("runner_configuration_error").says(&[
         "The \"redis:7\" image is not present on list of allowed services:",
         "- postgres:*",

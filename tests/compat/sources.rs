@@ -125,7 +125,7 @@ itself: {variables: {GIT_CLONE_PATH: $CI_BUILDS_DIR/}, script: [pwd]}
 
     jobs["depth"].passed().says(&["Fetching changes with git depth set to 2...", "01O 1 2"]);
     jobs["whole"].passed().says(&["Fetching changes...", "01O 1 4"]);
-    jobs["loud"].passed().says(&["00O From http://"]);
+    jobs["loud"].passed().says(&["01O From http://"]);
     jobs["quiet"].passed().never_says(&["From http://"]);
     jobs["kept"].passed().says(&["Removing right", "01O left"]).never_says(&["Removing left"]);
     let native = jobs["native"].passed();
@@ -169,14 +169,14 @@ daemon:
 
     jobs["job"].passed().says(&[
         "Getting source from Git repository",
-        "WARNING: Getting the sources failed: `hooks:pre_get_sources_script` ended with exit code 3. Retrying...",
+        "WARNING: `hooks:pre_get_sources_script` ended with exit code 3. Retrying...",
         "Deleting all tracked and untracked files due to source fetch failure",
         "Deleting tracked and untracked files...",
         "Getting source from Git repository",
         "Created fresh repository.",
     ]);
     jobs["locks"].passed().says(&["Reinitialized existing Git repository", "1 none", "2 none"]);
-    jobs["daemon"].passed().says(&["00O 1 lives", "01O 2 gone"]);
+    jobs["daemon"].passed().says(&["01O 1 lives", "01O 2 gone"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,12 +216,12 @@ own:
 
     jobs["plain"]
         .passed()
-        .says(&["00O true", "00O not proactive", "Gitaly correlation ID: ", "01O http://127.0.0.1:"])
+        .says(&["01O true", "01O not proactive", "Gitaly correlation ID: ", "01O http://127.0.0.1:"])
         .says(&["/group/app.git\n", "1 no token", "2 fetched", "3 refused"]);
     let header = "  feature flags: FF_GIT_URLS_WITHOUT_TOKENS:true, FF_USE_GITALY_CORRELATION_ID:false, ";
     jobs["flags"]
         .passed()
-        .says(&[header, "00O no bundles", "00O basic", "01O http://127.0.0.1:"])
+        .says(&[header, "01O no bundles", "01O basic", "01O http://127.0.0.1:"])
         .never_says(&["Gitaly correlation ID"]);
     jobs["traced"].passed().says(&["=> Send header: ", "Authorization: Basic [MASKED]"]);
     jobs["own"].passed().says(&["01O me", "\tHEAD"]);
@@ -263,7 +263,7 @@ certificates:
     }
     let jobs = projects.run().await;
 
-    jobs["proxy"].failed("script_failure").says(&["00O fatal: unable to access", "port 1", "`git fetch` of"]);
+    jobs["proxy"].failed("script_failure").says(&["01O fatal: unable to access", "port 1", "`git fetch` of"]);
     jobs["past"].passed();
     let warning = "WARNING: `CI_SERVER_TLS_CA_FILE` holds no certificate in PEM that can be read";
     jobs["certificates"].passed().says(&[warning, "01O damaged", "01O mine"]);
@@ -311,7 +311,7 @@ aborted: {extends: .job, script: ["echo begun", WAIT]}
     let pipeline = sandbox.gitlab.run_pipeline(projects.project, "main").expect("the pipeline is read");
     pipeline.jobs().iter().for_each(|job| job.watch(true));
     let job = |name: &str| pipeline.job(name).expect("it is there");
-    in_time(job("stopped").traced("00O begun")).await;
+    in_time(job("stopped").traced("01O begun")).await;
     in_time(job("cancelled").traced("01O begun")).await;
     in_time(job("aborted").traced("01O begun")).await;
     let running = ["stopped", "cancelled", "aborted"].map(job);

@@ -25,9 +25,7 @@ const TOPICS: &str = "image:pull_policy image:docker image:kubernetes image:entr
 
 /// Whose rows are still to be written.
 const NOT_YET: &str = "
-dast_configuration id_tokens identity image inputs run secrets services SECRETS_RETRIEVAL_ATTEMPTS CI_DEBUG_SERVICES
-DOCKER_AUTH_CONFIG HEALTHCHECK_TCP_PORT image:pull_policy image:docker image:kubernetes image:entrypoint
-privileged PVC GPU /dev/shm
+CI_DEBUG_SERVICES HEALTHCHECK_TCP_PORT
 ";
 
 struct Row {

@@ -13,8 +13,9 @@ use tokio::net::TcpListener;
 
 use super::repository::Git;
 use super::settings::Settings;
-use super::{directory, get_sources, native_clone};
+use super::{directory, native_clone};
 use crate::agent::context::{Context, User};
+use crate::agent::stages::get_sources;
 use crate::agent::testing::{Job, context};
 use crate::gitlab::FailureReason;
 
@@ -290,7 +291,7 @@ async fn a_repository_that_is_not_there_fails_the_job_by_name_after_all_attempts
     let context = context(job.variable("GET_SOURCES_ATTEMPTS", "2"));
     fs::remove_dir_all(origin.path("app")).unwrap();
 
-    let error = crate::agent::stages::get_sources(&context).await.unwrap_err();
+    let error = get_sources(&context).await.unwrap_err();
 
     assert_eq!((error.reason, error.exit_code), (FailureReason::ScriptFailure, Some(128)));
     assert!(error.message.contains(&format!("`file://{}`", origin.path("app").display())), "{error}");

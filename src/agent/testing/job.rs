@@ -53,6 +53,7 @@ pub(in crate::agent) fn context(job: Job) -> Context {
     let place = BuildPlace { builds_dir: job.builds_dir.clone(), short_token: "abc".into(), ..BuildPlace::default() };
     let mut variables = job_variables(&claim, &place);
     job.variables.into_iter().for_each(|variable| variables.push(variable));
+    let variables = variables.expanded();
     let environment: BTreeMap<_, _> = variables.iter().map(|v| (v.key.clone(), v.value.clone())).collect();
     let directory = crate::gitlab::project_directory(&claim, &job.builds_dir);
     let place = Place {

@@ -133,6 +133,7 @@ impl State {
             ("upload_multiple_artifacts", artifacts.is_some_and(|artifacts| !artifacts.reports.is_empty())),
             ("artifacts_exclude", artifacts.is_some_and(|artifacts| !artifacts.exclude.is_empty())),
             ("multi_build_steps", self.releases && job.definition.release.is_some()),
+            ("vault_secrets", !job.definition.secrets.is_empty() && !self.withholds_secrets),
             ("fallback_cache_keys", job.definition.cache.iter().any(|cache| !cache.fallback_keys.is_empty())),
         ];
         let missing = needed.into_iter().any(|(feature, needed)| needed && !features.contains(feature));
