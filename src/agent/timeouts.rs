@@ -27,7 +27,7 @@ impl Timeouts {
         let mut warnings = Vec::new();
         let mut wish = |name: &str| {
             let text = variables.get(name).filter(|text| !text.is_empty())?;
-            match parse_duration(&text) {
+            match parse_duration(text) {
                 None => {
                     warnings.push(format!("Ignoring malformed {name} timeout: {text}"));
                     None

@@ -3,16 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use crate::tiny_http::{Answer, serve};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tiny_http::{Answer, serve};
 
 use crate::sources::{Projects, git};
 use crate::support::{commit, repository};
-
-#[path = "../support/tiny_http.rs"]
-mod tiny_http;
 
 /// Names `of`'s branch `main` as the submodule `path` at `url`.
 fn add_submodule(repository: &Path, path: &str, url: &str, of: &Path) {
