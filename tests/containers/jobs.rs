@@ -188,3 +188,59 @@ job:
     ended.says(&["after canceled"]);
     story.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_as_the_user_that_it_names() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+default: {script: ['echo I am $(id -u):$(id -g)']}
+docker: {image: {name: 'mayfly/busybox:1', docker: {user: '1234'}}}
+kubernetes: {image: {name: 'mayfly/busybox:1', kubernetes: {user: '1234:4321'}}}
+root: {image: {name: 'mayfly/nonroot:1', docker: {user: '0'}}}
+";
+    let jobs = jobs_with(settings, pipeline).await;
+
+    jobs["docker"].passed().says(&["I am 1234:0\n"]);
+    jobs["kubernetes"].passed().says(&["I am 1234:4321\n"]);
+    jobs["root"].passed().says(&["I am 0:0\n"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_left_on_a_volume() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+variables: {HIDDEN: {value: hunter2hunter2}}
+job:
+  image: mayfly/nonroot:1
+  services: [{name: 'mayfly/busybox:1', alias: web, command: [sleep, '60'], variables: {OWN: $CI_JOB_TOKEN}}]
+  cache: {key: k, paths: [kept]}
+  script: [mkdir kept, echo x > kept/x, 'git --version || true']
+";
+    let story = Story::start_with(settings, pipeline).await;
+    story.sandbox.ecs.keep_volumes(true);
+    let job = story.run_job().await;
+    assert_eq!(job.status(), "success", "{}", trace(&job));
+    in_time(story.sandbox.ecs.all_stopped()).await;
+
+    let token = job.token().expect("it was claimed");
+    let secrets = [token.as_str(), story.sandbox.launch_key()];
+    let mut searched = 0;
+    let mut ahead = vec![story.sandbox.root().join("t")];
+    while let Some(directory) = ahead.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry")) {
+            let (path, kind) = (entry.path(), entry.file_type().expect("a type"));
+            if kind.is_dir() {
+                ahead.push(path);
+            } else if kind.is_file() {
+                let bytes = std::fs::read(&path).expect("root reads all");
+                searched += 1;
+                for secret in secrets {
+                    let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                    assert!(!found, "a secret is in {}", path.display());
+                }
+            }
+        }
+    }
+    assert!(searched > 10, "only {searched} files");
+    story.end().await;
+}
