@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::{SinkExt, StreamExt};
 use thiserror::Error;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::build::SOCKET;
@@ -99,15 +99,7 @@ impl Listener {
         // Build is the image's first process: nobody there can have been quicker.
         drop(self.socket);
         let _ = std::fs::remove_file(&self.path);
-        let peer = stream.peer_cred().map_err(|_| LinkError::Lost)?;
-        let peer = User { uid: peer.uid(), gid: peer.gid() };
-        let mut stream = frames(stream);
-        let hello = timeout(ANSWER, stream.next()).await.map_err(|_| LinkError::Stuck)?;
-        match heard(hello)? {
-            ToHelper::Hello(hello) if hello.version == env!("CARGO_PKG_VERSION") => Ok(Link { stream, peer, hello }),
-            ToHelper::Hello(hello) => Err(LinkError::Version(hello.version)),
-            _ => Err(LinkError::Protocol),
-        }
+        Link::greeted(stream).await
     }
 }
 
@@ -119,6 +111,19 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Hears the first words of whoever is at the other end.
+    pub(super) async fn greeted(stream: UnixStream) -> Result<Link, LinkError> {
+        let peer = stream.peer_cred().map_err(|_| LinkError::Lost)?;
+        let peer = User { uid: peer.uid(), gid: peer.gid() };
+        let mut stream = frames(stream);
+        let hello = timeout(ANSWER, stream.next()).await.map_err(|_| LinkError::Stuck)?;
+        match heard(hello)? {
+            ToHelper::Hello(hello) if hello.version == env!("CARGO_PKG_VERSION") => Ok(Link { stream, peer, hello }),
+            ToHelper::Hello(hello) => Err(LinkError::Version(hello.version)),
+            _ => Err(LinkError::Protocol),
+        }
+    }
+
     /// Whom the image's processes run as.
     pub(super) fn peer(&self) -> User {
         self.peer
@@ -216,7 +221,6 @@ fn heard(frame: Option<io::Result<BytesMut>>) -> Result<ToHelper, LinkError> {
 mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::UnixStream;
 
     /// A link to somebody who sends `said` and then hangs up.
     async fn link_to(said: Vec<Vec<u8>>) -> Result<Ran<()>, LinkError> {

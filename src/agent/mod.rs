@@ -17,6 +17,8 @@ pub mod exit;
 mod file_variables;
 mod flow;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod git;
 pub mod helper;
 mod link;

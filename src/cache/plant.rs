@@ -13,8 +13,8 @@ use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, fchmod, futimens, utimensa
 use super::room::Room;
 use super::unpack::UnpackError;
 
-/// Directories and symlinks wait in memory until the end; a million of either fits.
-const MOST_WAITING_BYTES: usize = 256 << 20;
+/// Directories and symlinks wait in memory until the end, and the helper has no more than 256 MB; 300,000 of either fit.
+const MOST_WAITING_BYTES: usize = 64 << 20;
 
 /// What an archive has brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
