@@ -385,11 +385,11 @@ async fn a_script_that_cannot_be_started_is_a_system_failure() {
 #[tokio::test]
 async fn memory_that_ran_out_is_told_in_words() {
     let mut task = Task::launch(job(&["true"], &[], json!([]))).await;
-    let end = br#"e{"code":137,"killed":false,"out_of_memory":true}"#;
+    let end = br#"e{"code":137,"killed":false,"out_of_memory":true,"memory_limit_mib":352}"#;
     impersonate_build(&task, &[&hello(Some("/bin/sh")), end]).await;
     let end = task.end().await;
     assert_eq!((end.reason.as_deref(), end.exit_code), (Some("script_failure"), Some(137)));
-    assert!(end.trace.contains("exit code 137: the task's memory ran out"), "{}", end.trace);
+    assert!(end.trace.contains("exit code 137: the script's memory of 352 MB ran out"), "{}", end.trace);
 }
 
 #[tokio::test]

@@ -82,6 +82,7 @@ fn context(job: Job, gitlab: &str, builds: &Path) -> Context {
         variables,
         environment,
         place,
+        cache: Vec::new(),
         log: JobLog::default(),
         gitlab: client.clone(),
         gitlab_artifacts: client,

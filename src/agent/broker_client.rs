@@ -44,6 +44,11 @@ impl BrokerClient {
         BrokerClient { grant, ..self }
     }
 
+    /// The broker's host.
+    pub fn host(&self) -> &str {
+        self.base.host_str().unwrap_or_default()
+    }
+
     /// Opens the ticket. Asked again with the same request it answers the same.
     ///
     /// # Errors

@@ -56,6 +56,7 @@ async fn job_with(
         job,
         variables,
         environment,
+        cache: Vec::new(),
         place: Place {
             builds_dir: project_dir.parent().unwrap().to_owned(),
             project_dir: project_dir.to_owned(),

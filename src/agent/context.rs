@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
+use crate::cache::object::EntryObjects;
 use crate::gitlab::{FailureReason, Job, JobClient, Variables};
 use crate::ledger::wire::RunnerSettings;
 
@@ -23,6 +24,8 @@ pub struct Context {
     pub environment: BTreeMap<String, String>,
     /// Where things lie.
     pub place: Place,
+    /// The objects of the job's caches, counted as the broker counts them: without what is learned in the task.
+    pub cache: Vec<EntryObjects>,
     /// What people read.
     pub log: JobLog,
     /// GitLab, for this job.

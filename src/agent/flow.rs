@@ -122,10 +122,16 @@ impl Flow<'_> {
             let (build, log) = (&mut *self.build, &self.context.log);
             tokio::select! {
                 biased;
-                cut = self.signals.cut(true) => return Err(Failure::Cut(cut)),
-                environment = services.prepare(build, log) => environment,
+                cut = self.signals.cut(true) => Err(cut),
+                environment = services.prepare(build, log) => Ok(environment),
             }
         };
+        let prepared = prepared.map_err(|cut| {
+            if cut == Cut::TimedOut {
+                warn_of_timeout(self.context, "prepare_script");
+            }
+            Failure::Cut(cut)
+        })?;
         for (name, value) in prepared {
             // What the job has set itself is right.
             self.context.environment.entry(name).or_insert(value);

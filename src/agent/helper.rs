@@ -133,7 +133,7 @@ async fn run(
     for warning in warnings.into_iter().chain(more) {
         context.log.runner_warning(&warning);
     }
-    let debug = context.job.wants_debug_trace();
+    let debug = context.variables.flag("CI_DEBUG_TRACE", false);
     let dynamic_keep_alive = context.variables.flag("FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL", false);
     let settings = TraceSettings { debug, dynamic_keep_alive, ..TraceSettings::default() };
     let trace = Trace::start(context.log.clone(), context.gitlab.clone(), answer.trace.len() as u64, settings);

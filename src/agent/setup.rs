@@ -8,6 +8,7 @@ use reqwest::Client;
 use thiserror::Error;
 use url::Url;
 
+use crate::cache::object::{CacheSettings, cache_objects};
 use crate::gitlab::masking::Masking;
 use crate::gitlab::{
     BuildPlace, DEFAULT_TIMEOUT_SECONDS, HttpError, Job, JobClient, Sender, Variable, Variables, holds_certificates,
@@ -80,8 +81,20 @@ pub(super) fn set_up(answer: &OpenAnswer, broker: &BrokerClient, builds_dir: &Pa
     let broker = broker.clone().with_grant(answer.grant.clone());
     let warnings = settings.into_iter().chain(damaged).collect();
     let settings = answer.settings.clone();
-    let context =
-        Context { job, variables, environment, place, log, gitlab, gitlab_artifacts, broker, child_user, settings };
+    let cache = cache_objects(&job, &variables, &answer.runner.short_token, &CacheSettings::default());
+    let context = Context {
+        job,
+        variables,
+        environment,
+        place,
+        cache,
+        log,
+        gitlab,
+        gitlab_artifacts,
+        broker,
+        child_user,
+        settings,
+    };
     Ok(Setup { context, timeout, refusal, warnings })
 }
 

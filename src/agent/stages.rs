@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::cache::object::{CacheSettings, EntryObjects, cache_objects};
 use crate::gitlab::Cache;
 
 use super::artifacts;
@@ -35,7 +34,7 @@ pub(super) async fn restore_cache(context: &Context) -> Result<(), StageError> {
     }
     let restore = async |_| {
         let _section = context.log.section("restore_cache", "Restoring cache");
-        cache_stage::restore_cache(context, &objects(context)).await
+        cache_stage::restore_cache(context, &context.cache).await
     };
     attempt(context, "RESTORE_CACHE_ATTEMPTS", restore).await
 }
@@ -70,7 +69,7 @@ pub(super) async fn archive_cache(context: &Context, failed: bool) -> Result<(),
     }
     let headline = if failed { "Saving cache for failed job" } else { "Saving cache for successful job" };
     let _section = context.log.section(archive_cache_name(failed), headline);
-    cache_stage::archive_cache(context, &objects(context), failed).await
+    cache_stage::archive_cache(context, &context.cache, failed).await
 }
 
 /// Hands the artifacts of a job that has failed or not to GitLab.
@@ -86,11 +85,4 @@ pub(super) async fn upload_artifacts(context: &Context, failed: bool) -> Result<
 /// What git in the image's scripts needs in `environment`, to reach the job's repositories.
 pub(super) fn git_environment(context: &Context, environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
     sources::git_environment(context, environment)
-}
-
-fn objects(context: &Context) -> Vec<EntryObjects> {
-    // The first is ours; a job may have set it anew behind that, and the broker does not look there.
-    let short_token = context.variables.iter().find(|variable| variable.key == "CI_RUNNER_SHORT_TOKEN");
-    let short_token = short_token.map(|variable| variable.value.as_str()).unwrap_or_default();
-    cache_objects(&context.job, &context.variables, short_token, &CacheSettings::default())
 }

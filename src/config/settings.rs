@@ -109,11 +109,10 @@ impl JobSettings {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        for entry in self.environment.iter().flatten() {
+        for (number, entry) in (1..).zip(self.environment.iter().flatten()) {
             if entry.split_once('=').is_none_or(|(key, _)| key.is_empty()) {
-                // The entry may be a secret: its beginning says enough.
-                let begin: String = entry.chars().take(20).collect();
-                return Err(format!("`environment` holds `{begin}`, which is not `KEY=VALUE`"));
+                // It may be a secret, and is not shown.
+                return Err(format!("entry {number} of `environment` is not `KEY=VALUE`"));
             }
         }
         for pattern in self.allowed_images.iter().chain(&self.allowed_services).flatten() {
@@ -173,7 +172,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         for (text, said) in [
-            ("environment = ['=x']", "`=x`, which is not `KEY=VALUE`"),
+            ("environment = ['=x']", "entry 1 of `environment` is not `KEY=VALUE`"),
             ("allowed_images = ['ruby:{']", "`ruby:{` is no pattern"),
             ("clone_url = 'git@x:y'", "`clone_url`"),
             ("output_limit = 0", "`output_limit`"),

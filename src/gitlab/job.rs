@@ -112,11 +112,6 @@ impl Job {
         })
     }
 
-    /// Whether the trace is to tell each command (`CI_DEBUG_TRACE`).
-    pub fn wants_debug_trace(&self) -> bool {
-        self.variables.flag("CI_DEBUG_TRACE", false)
-    }
-
     /// The step called `name`.
     pub fn step(&self, name: &str) -> Option<&Step> {
         self.steps.iter().find(|step| step.name == name)

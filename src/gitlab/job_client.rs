@@ -153,6 +153,11 @@ struct JobEntity {
 }
 
 impl JobClient {
+    /// GitLab's host.
+    pub fn host(&self) -> &str {
+        self.api.host_str().unwrap_or_default()
+    }
+
     /// A client for job `job_id` of the GitLab at `instance`.
     pub fn new(http: Client, instance: &Url, job_id: u64, token: SecretString) -> Self {
         JobClient { http, api: api_url(instance), job_id, token }

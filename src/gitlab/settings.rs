@@ -29,7 +29,12 @@ pub(crate) fn job_warnings(job: &Job, variables: &Variables) -> Vec<String> {
     let said = |name: &str| variables.get(name).filter(|text| !text.is_empty());
     let mut warnings = Vec::new();
     for (name, default) in NUMBERS {
-        if let Some(text) = said(name).filter(|text| text.parse::<i64>().is_err()) {
+        // Minutes are taken in fractions, too.
+        let is_read = |text: &&str| match name {
+            "CACHE_REQUEST_TIMEOUT" => text.parse::<f64>().is_ok(),
+            _ => text.parse::<i64>().is_ok(),
+        };
+        if let Some(text) = said(name).filter(|text| !is_read(text)) {
             warnings.push(format!("{name}: expected int got {text:?}, using default value: {default}"));
         }
     }

@@ -198,8 +198,7 @@ fn arch(labels: &Labels, variables: &Variables, limits: &SizeLimits) -> Result<A
 fn node_selector(variables: &Variables) -> Result<Option<Arch>, AskError> {
     let selectors = variables.iter().filter(|variable| variable.key.starts_with("KUBERNETES_NODE_SELECTOR_"));
     for variable in selectors {
-        let label = variables.expand(&variable.value);
-        if let Some(word) = label.strip_prefix("kubernetes.io/arch=") {
+        if let Some(word) = variable.value.strip_prefix("kubernetes.io/arch=") {
             let allowed = "`kubernetes.io/arch=amd64` or `kubernetes.io/arch=arm64`";
             let wrong = || AskError::Word { variable: variable.key.clone(), allowed };
             return Arch::read(word).map(Some).ok_or_else(wrong);
@@ -230,10 +229,8 @@ fn variable<T>(
     name: &str,
     read: impl Fn(&str) -> Result<T, QuantityError>,
 ) -> Result<Option<(String, T)>, AskError> {
-    let Some(text) = variables.get(name).map(|text| variables.expand(text)).filter(|t| !t.trim().is_empty()) else {
-        return Ok(None);
-    };
-    match read(&text) {
+    let Some(text) = variables.get(name).filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+    match read(text) {
         Ok(value) => Ok(Some((format!("variable {name}"), value))),
         Err(source) => Err(AskError::Quantity { variable: name.to_owned(), source }),
     }
@@ -280,7 +277,8 @@ mod tests {
     use crate::gitlab::Variable;
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {
-        pairs.iter().map(|(key, value)| Variable::public(key, *value)).collect()
+        let variable = |(key, value): &(&str, &str)| Variable { raw: false, ..Variable::public(key, *value) };
+        pairs.iter().map(variable).collect::<Variables>().expanded()
     }
 
     fn limits() -> SizeLimits {

@@ -248,6 +248,11 @@ fn user(image: &Image, variables: &Variables, settings: &JobSettings) -> Result<
     if text.len() > 64 || !text.chars().all(legal) {
         return Err(ContainerError::BadUser { user: printable(&text) });
     }
+    // `00` is root, too: where numbers count, they are compared as numbers.
+    let text = match root_counts {
+        true => numbers(&text).ok_or_else(|| ContainerError::BadUser { user: printable(&text) })?,
+        false => text,
+    };
     let (user, group) = text.split_once(':').map_or((text.as_str(), None), |(user, group)| (user, Some(group)));
     if !allowed_id(user, settings.allowed_users.as_deref(), root_counts) {
         return Err(ContainerError::ForeignUser { setting: "allowed_users", id: user.into() });
@@ -258,6 +263,16 @@ fn user(image: &Image, variables: &Variables, settings: &JobSettings) -> Result<
         return Err(ContainerError::ForeignUser { setting: "allowed_groups", id: group.into() });
     }
     Ok(Some(text))
+}
+
+/// `uid` or `uid:gid`, each in its shortest form; an empty group is none.
+fn numbers(text: &str) -> Option<String> {
+    let number = |part: &str| part.parse::<u32>().ok().map(|number| number.to_string());
+    match text.split_once(':') {
+        Some((user, "")) => number(user),
+        Some((user, group)) => Some(format!("{}:{}", number(user)?, number(group)?)),
+        None => number(text),
+    }
 }
 
 /// `docker:dind`, `docker:24-dind`, `registry.test/mirror/docker:dind-rootless`.
@@ -348,6 +363,9 @@ mod tests {
         };
         for (options, settings, refused) in [
             (json!({"kubernetes": {"user": "0"}}), &*SETTINGS, Some("`allowed_users` does not let a job run as `0`")),
+            (json!({"kubernetes": {"user": "000"}}), &SETTINGS, Some("`allowed_users` does not let a job run as `0`")),
+            (json!({"kubernetes": {"user": "1:00"}}), &SETTINGS, Some("does not let a job run as `0`")),
+            (json!({"kubernetes": {"user": "4294967296"}}), &SETTINGS, Some("`4294967296` is no user")),
             (json!({"kubernetes": {"user": "1:0"}}), &SETTINGS, Some("`allowed_groups` does not let a job run as `0`")),
             (json!({"kubernetes": {"user": "node"}}), &SETTINGS, Some("`node` is no user")),
             (json!({"kubernetes": {"user": "1000:0"}}), &strict, None),

@@ -33,7 +33,7 @@ pub(super) fn no_host_socket(job: &Job, variables: &Variables) -> Result<(), Con
         return Err(ContainerError::HostSocket { place: "the script".into() });
     }
     // A group may set the variable for all its jobs; it matters where something listens to it.
-    let host = variables.get("DOCKER_HOST").map(|host| variables.expand(host)).unwrap_or_default();
+    let host = variables.get("DOCKER_HOST").unwrap_or_default();
     if host.starts_with("unix://") && host.ends_with("docker.sock") && lines().any(|line| DOCKER.is_match(line)) {
         return Err(ContainerError::HostSocket { place: "variable `DOCKER_HOST`".into() });
     }

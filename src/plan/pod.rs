@@ -135,8 +135,12 @@ impl Reader<'_> {
     ) -> Result<Option<Figure<u64>>, AskError> {
         let variable = format!("KUBERNETES_{prefix}{}_{upper}", what.variable);
         let setting = format!("{container}{}_{lower}", what.setting);
-        let looked_up = own.and_then(|own| own.get(&variable)).or_else(|| self.variables.get(&variable));
-        let text = looked_up.map(|text| self.variables.expand(text)).filter(|text| !text.trim().is_empty());
+        let own = own.and_then(|own| own.find(&variable)).map(|own| match own.raw {
+            true => own.value.clone(),
+            false => self.variables.expand(&own.value),
+        });
+        let text = own.or_else(|| self.variables.get(&variable).map(str::to_owned));
+        let text = text.filter(|text| !text.trim().is_empty());
         let read_setting = |name: &str| {
             let text = self.settings.resource(name);
             let read = text.map(|text| (what.read)(text).map(|amount| (amount, text.to_owned()))).transpose();

@@ -66,6 +66,7 @@ fn vault_read(request: &Request) -> Answer {
         "/v1/space/data/in%20space" if request.header("X-Vault-Namespace") == Some("team") => {
             answer(200, &json!({"data": {"data": fields}}))
         }
+        "/v1/ops/data/odd" => answer(200, &json!(["not", "an", "object"])),
         "/v1/ops/data/down" => errors(502, "upstream"),
         "/v1/ops/data/forbidden" => errors(403, "1 error occurred: permission denied"),
         _ => answer(404, &json!({"errors": []})),

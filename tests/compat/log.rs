@@ -170,7 +170,7 @@ async fn a_debug_trace_is_told_to_gitlab() {
     let story = Story::start(
         "
 debug:
-  variables: {CI_DEBUG_TRACE: 'true'}
+  variables: {CI_DEBUG_TRACE: $DEBUG, DEBUG: 'true'}
   hooks: {pre_get_sources_script: [echo hook]}
   script: [echo $WORD]
   after_script: [echo after]

@@ -65,6 +65,7 @@ lenient:
   variables: {{FF_SECRET_RESOLVING_FAILS_IF_MISSING: 'false'}}
   secrets: {{A: {{vault: production/nope/x@ops, file: false}}}}
   script: ['test -z \"$A\"']
+odd: {{secrets: {{A: {{vault: odd/x@ops}}}}, script: [echo ran]}}
 forbidden: {{secrets: {{A: {{vault: forbidden/x@ops}}}}, script: [echo ran]}}
 down: {{secrets: {{A: {{vault: down/x@ops}}}}, script: [echo ran]}}
 away: {{variables: {{VAULT_SERVER_URL: 'http://127.0.0.1:1'}}, secrets: {{A: {{vault: a/x@ops}}}}, script: [echo ran]}}
@@ -92,6 +93,7 @@ no_token: {{id_tokens: {{A: {{aud: a}}, B: {{aud: b}}}}, secrets: {{A: {{vault: 
             "resolving secrets: authenticating Vault client: 400 Bad Request: error",
         ),
         ("field", "runner_configuration_error", "ERROR: Job failed: resolving secrets: secret not found: A"),
+        ("odd", "runner_configuration_error", "resolving secrets: secret not found: A"),
         ("forbidden", "runner_configuration_error", "403 Forbidden: 1 error occurred: permission denied"),
         ("down", "runner_external_dependency_failure", "502 Bad Gateway: upstream"),
         ("away", "runner_external_dependency_failure", "Vault does not answer"),

@@ -44,13 +44,18 @@ pub fn settings() -> Option<Settings> {
 
 /// Whether there is an engine with our images.
 fn is_ready() -> bool {
-    let sockets = ["/run/podman/podman.sock", "/var/run/docker.sock"];
-    let has_engine = sockets.iter().any(|socket| Path::new(socket).exists());
+    let has_engine = Path::new("/run/podman/podman.sock").exists();
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
-    if has_engine && is_root {
-        return true;
-    }
-    let why = if is_root { "no podman or Docker is running (.ci/engine starts one)" } else { "they need root" };
+    let has_images = || {
+        let exists = ["image", "exists", "docker.io/mayfly/nonroot:1"];
+        Command::new("podman").args(exists).status().is_ok_and(|status| status.success())
+    };
+    let why = match (is_root, has_engine) {
+        (false, _) => "they need root",
+        (true, false) => "podman is not running (.ci/engine starts it)",
+        (true, true) if !has_images() => "their images are not there (.ci/images makes them)",
+        (true, true) => return true,
+    };
     assert!(std::env::var_os("MAYFLY_NEED_CONTAINERS").is_none(), "tests in real containers cannot run: {why}");
     eprintln!("\nNOT TESTED: jobs in real containers: {why}\n");
     false

@@ -193,10 +193,10 @@ job:
 async fn a_job_runs_as_the_user_that_it_names() {
     let Some(settings) = settings() else { return };
     let pipeline = "
-default: {script: ['echo I am $(id -u):$(id -g)']}
-docker: {image: {name: 'mayfly/busybox:1', docker: {user: '1234'}}}
-kubernetes: {image: {name: 'mayfly/busybox:1', kubernetes: {user: '1234:4321'}}}
-root: {image: {name: 'mayfly/nonroot:1', docker: {user: '0'}}}
+.who: {script: ['echo I am $(id -u):$(id -g)']}
+docker: {extends: .who, image: {name: 'mayfly/busybox:1', docker: {user: '1234'}}}
+kubernetes: {extends: .who, image: {name: 'mayfly/busybox:1', kubernetes: {user: '1234:4321'}}}
+root: {extends: .who, image: {name: 'mayfly/nonroot:1', docker: {user: '0'}}}
 ";
     let jobs = jobs_with(settings, pipeline).await;
 

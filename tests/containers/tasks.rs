@@ -121,7 +121,9 @@ async fn what_a_killed_sandbox_has_left_is_removed_by_the_next() {
     }
     let podman = |arguments: &[&str]| Command::new("podman").args(arguments).output().expect("podman runs");
     // No process has the number 0.
-    let left = podman(&["create", "--label", "mayfly.owner=0", "docker.io/mayfly/busybox:1", "true"]);
+    let ours = std::fs::read_link("/proc/self/ns/pid").expect("a namespace");
+    let ours = format!("mayfly.processes={}", ours.display());
+    let left = podman(&["create", "--label", "mayfly.owner=0", "--label", &ours, "docker.io/mayfly/busybox:1", "true"]);
     let id = String::from_utf8_lossy(&left.stdout).trim().to_owned();
     assert!(!id.is_empty(), "{}", String::from_utf8_lossy(&left.stderr));
 

@@ -79,8 +79,8 @@ impl Vault<'_> {
         if !reply.status.is_success() {
             return Err(refusal(&reply, "reading secret: reading from Vault"));
         }
-        let data = inner.iter().fold(reply.json(), |mut value, key| value[*key].take());
-        Ok(Some(data).filter(|data| !data.is_null()))
+        let data = inner.iter().try_fold(reply.json(), |mut value, key| value.get_mut(*key).map(Value::take));
+        Ok(data.filter(|data| !data.is_null()))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Reply, SecretError> {

@@ -17,6 +17,8 @@ use super::Services;
 const AGAIN: Duration = Duration::from_secs(3);
 /// What was written last needs a moment until it can be read.
 const LAST: Duration = Duration::from_millis(500);
+/// So many answers for one service before the next is asked.
+const PAGES: usize = 10;
 /// No job waits longer for its services' last words.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,10 +31,10 @@ pub(in crate::agent) struct ServiceLogs {
 impl ServiceLogs {
     /// Begins, where the job asks for it.
     pub(in crate::agent) fn follow(services: &Services, context: &Context) -> Option<ServiceLogs> {
-        if services.0.is_empty() || !context.variables.flag("CI_DEBUG_SERVICES", false) {
+        if services.all.is_empty() || !context.variables.flag("CI_DEBUG_SERVICES", false) {
             return None;
         }
-        let streams = services.0.iter().enumerate().map(|(index, service)| Followed {
+        let streams = services.all.iter().enumerate().map(|(index, service)| Followed {
             index,
             label: format!("[service:{}-{}]", service.facts.image, service.title()),
             mark: None,
@@ -41,14 +43,19 @@ impl ServiceLogs {
         let (broker, log) = (context.broker.clone(), context.log.clone());
         let (end, mut ended) = oneshot::channel();
         let follower = tokio::spawn(async move {
+            let mut told = false;
             loop {
                 let is_last = tokio::time::timeout(AGAIN, &mut ended).await.is_ok();
                 if is_last {
                     tokio::time::sleep(LAST).await;
                 }
                 for stream in &mut streams {
-                    if let Err(error) = stream.read_on(&broker, &log).await {
+                    let Err(error) = stream.read_on(&broker, &log).await else { continue };
+                    if !told {
                         log.runner_warning(&format!("the output of the services cannot be shown: {error}"));
+                        told = true;
+                    }
+                    if let BrokerError::Refused(_) = error {
                         return;
                     }
                 }
@@ -79,7 +86,8 @@ struct Followed {
 
 impl Followed {
     async fn read_on(&mut self, broker: &BrokerClient, log: &JobLog) -> Result<(), BrokerError> {
-        loop {
+        // Another service wants to be heard, too.
+        for _ in 0..PAGES {
             let answer = broker.service_logs(self.index, self.mark.clone()).await?;
             let stream = Stream::Service(u8::try_from(self.index).unwrap_or(u8::MAX));
             for line in &answer.lines {
@@ -87,10 +95,13 @@ impl Followed {
                 let line = line.replace(['\n', '\r'], " ");
                 log.write(stream, format!("\x1b[0;37m{} {line}\x1b[0;m\n", self.label).as_bytes());
             }
+            // A page may be empty with more behind it: at the end the mark stays.
+            let is_end = answer.mark == self.mark;
             self.mark = answer.mark;
-            if answer.lines.is_empty() {
-                return Ok(());
+            if is_end {
+                break;
             }
         }
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
+use secrecy::ExposeSecret;
 
 use crate::agent::context::Context;
 use crate::agent::link::Link;
@@ -25,45 +26,70 @@ pub(super) struct Watched {
     pub(super) facts: ServiceFacts,
 }
 
+/// Where the helper itself has to find AWS and nobody else.
+const AWS: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".on.aws"];
+
 /// The services of one job.
 #[derive(Clone, Debug, Default)]
-pub(in crate::agent) struct Services(pub(super) Vec<Watched>);
+pub(in crate::agent) struct Services {
+    pub(super) all: Vec<Watched>,
+    /// Hosts that the helper needs: no service may take their place there.
+    needed: Vec<String>,
+}
 
 impl Services {
     /// Those of the job. Which aliases are no names has been said before: such a job was refused.
     pub(in crate::agent) fn of(context: &Context) -> Services {
         let facts = service_facts(&context.job, &context.variables).unwrap_or_default();
         let watched = |(index, facts)| Watched { container: format!("svc-{index}"), facts };
-        Services(facts.into_iter().enumerate().map(watched).collect())
+        let url = |text: &str| url::Url::parse(text).ok()?.host_str().map(str::to_owned);
+        let sources =
+            [url(context.job.git.repo_url.expose_secret()), context.settings.clone_url.as_deref().and_then(url)];
+        let spoken = [context.gitlab.host(), context.broker.host()].map(str::to_owned);
+        Services {
+            all: facts.into_iter().enumerate().map(watched).collect(),
+            needed: sources.into_iter().flatten().chain(spoken).collect(),
+        }
     }
 
     /// Gives the services their names and waits for them, telling in `log` what it does. What it adds to the script's
     /// environment comes back.
     pub(in crate::agent) async fn prepare(&self, build: &mut Link, log: &JobLog) -> BTreeMap<String, String> {
-        if self.0.is_empty() {
+        if self.all.is_empty() {
             return BTreeMap::new();
         }
-        let names: Vec<String> = self.0.iter().flat_map(|service| service.facts.names.iter().cloned()).collect();
-        if let Err(error) = hosts::add(Path::new("/etc/hosts"), &names) {
+        let names: Vec<String> = self.all.iter().flat_map(|service| service.facts.names.iter().cloned()).collect();
+        let (own, taken): (Vec<String>, Vec<String>) = names.iter().cloned().partition(|name| !self.is_needed(name));
+        if !taken.is_empty() {
+            log.runner_warning(&format!(
+                "the services' names {} lead to them in the job's container only: Mayfly itself needs these hosts",
+                taken.join(", ")
+            ));
+        }
+        if let Err(error) = hosts::add(Path::new("/etc/hosts"), &own) {
             tracing::warn!(%error, "the helper does not know the services' names");
         }
         let environment = name_in_build(&names, build, log).await;
-        let waits = self.0.iter().filter(|service| !service.facts.readiness.ports().is_empty());
+        let waits = self.all.iter().filter(|service| !service.facts.readiness.ports().is_empty());
         if let Some(longest) = waits.map(Watched::patience).max() {
             let seconds = longest.as_secs();
             log.line(&format!("Waiting for services to be up and running (timeout {seconds} seconds)..."));
-            join_all(self.0.iter().map(|service| service.wait(log))).await;
+            join_all(self.all.iter().map(|service| service.wait(log))).await;
         }
         environment
     }
 
+    fn is_needed(&self, name: &str) -> bool {
+        self.needed.iter().any(|host| host == name) || AWS.iter().any(|end| name.ends_with(end))
+    }
+
     /// Says which services have failed: a script that found nobody wants to know why.
     pub(in crate::agent) async fn tell_ends(&self, log: &JobLog) {
-        if self.0.is_empty() {
+        if self.all.is_empty() {
             return;
         }
         let containers = metadata::containers().await;
-        for service in &self.0 {
+        for service in &self.all {
             let container = containers.iter().find(|container| container.name == service.container);
             if let Some(code) = container.and_then(|container| container.exit_code).filter(|code| *code != 0) {
                 let words = service.ended(code);
@@ -147,5 +173,24 @@ impl Watched {
         let output = "`CI_DEBUG_SERVICES: \"true\"` shows them";
         let failure = ServiceFailure { service: self.title(), error: &error, checks: checks.trim_end(), output };
         log.line(service_warning(failure).trim_end_matches('\n'));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_service_takes_the_place_of_a_host_that_the_helper_needs() {
+        let services = Services { needed: vec!["gitlab.test".into()], ..Services::default() };
+        for (name, needed) in [
+            ("gitlab.test", true),
+            ("s3.eu-central-1.amazonaws.com", true),
+            ("abc.lambda-url.us-east-1.on.aws", true),
+            ("db", false),
+            ("my.gitlab.test", false),
+        ] {
+            assert_eq!(services.is_needed(name), needed, "{name}");
+        }
     }
 }

@@ -69,6 +69,7 @@ pub(in crate::agent) fn context(job: Job) -> Context {
         variables,
         environment,
         place,
+        cache: Vec::new(),
         log: JobLog::default(),
         gitlab: gitlab.clone(),
         gitlab_artifacts: gitlab,

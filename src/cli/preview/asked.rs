@@ -18,7 +18,7 @@ pub(super) fn asked(job: &Job, tags: &[String]) -> Option<String> {
         }
     }
     for name in names {
-        let value = variables.get(&name).map(|value| variables.expand(value));
+        let value = variables.get(&name);
         words.extend(value.filter(|value| !value.trim().is_empty()).map(|value| format!("{name}={value}")));
     }
     (!words.is_empty()).then(|| words.join(", "))

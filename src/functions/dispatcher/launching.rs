@@ -11,7 +11,7 @@ use crate::plan::{Plan, build_place, service_environment};
 
 use super::Dispatcher;
 use super::error::DispatchError;
-use super::planning::framed;
+use super::lines::Lines;
 
 /// After so many refusals that are not about capacity we stop asking.
 const MOST_REFUSALS: u32 = 3;
@@ -81,7 +81,8 @@ impl Dispatcher {
                 }
                 Launched::Refused { reason, capacity } => {
                     let spot = input.capacity_provider == "FARGATE_SPOT";
-                    let words = refusal_words(&reason, capacity, spot, &job, self.now());
+                    let lines = self.lines(&stored.value, &job);
+                    let words = refusal_words(&reason, capacity, spot, &lines, self.now());
                     warn!(job.id = job.id, reason, capacity, "job {} was not launched: {reason}", job.id);
                     let over = |r: &mut Record| r.over(attempt.number, reason.clone(), capacity, &words);
                     stored = match self.ledger.change(stored, over).await? {
@@ -167,7 +168,7 @@ impl Dispatcher {
         let opened = stored.value.opened_by.is_some();
         // A helper that died may have left half a line.
         let text = format!("{}{}", if opened { "\n" } else { "" }, outcome.last_line());
-        let text = framed(job, self.now(), &text);
+        let text = self.lines(&stored.value, job).framed(self.now(), &text);
         match self.ledger.change(stored, |record| record.decide(outcome.clone(), text.clone())).await? {
             Ok((stored, ())) => self.say(stored, claim).await,
             Err(_) => Ok(()),
@@ -175,13 +176,13 @@ impl Dispatcher {
     }
 }
 
-fn refusal_words(reason: &str, capacity: bool, spot: bool, job: &Job, now: Timestamp) -> String {
+fn refusal_words(reason: &str, capacity: bool, spot: bool, lines: &Lines, now: Timestamp) -> String {
     let what = match (capacity, spot) {
         (true, true) => "No spot capacity now; taking on-demand capacity",
         (true, false) => "Waiting for Fargate capacity; the next try is when a task of ours ends, or in a minute",
         (false, _) => "AWS did not start the task; trying again",
     };
-    framed(job, now, &format!("\x1b[0K{what} ({reason})\n"))
+    lines.framed(now, &format!("\x1b[0K{what} ({reason})\n"))
 }
 
 fn waited_in_vain(record: &Record) -> String {

@@ -9,6 +9,7 @@ mod error;
 mod hints;
 mod launching;
 mod leased;
+mod lines;
 mod live;
 mod look;
 mod planning;

@@ -7,10 +7,8 @@ use tracing::{info, warn};
 
 use crate::config::Runner;
 use crate::functions::Later;
-use crate::gitlab::masking::Masking;
-use crate::gitlab::timestamps::timestamp_lines;
 use crate::gitlab::{
-    BuildPlace, DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, changed_flags,
+    DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, changed_flags,
     job_variables, short_token, unsupported,
 };
 use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
@@ -18,6 +16,7 @@ use crate::plan::{build_place, plan};
 
 use super::Dispatcher;
 use super::error::DispatchError;
+use super::lines::Lines;
 
 /// What a job's author reads when a claim has a shape that nobody knows.
 const UNREADABLE: &str =
@@ -63,7 +62,8 @@ impl Dispatcher {
             (job, None) => {
                 warn!(job.id = key.id, runner.name = %claim.facts.runner, "job {} is of a runner that is gone", key.id);
                 let record = self.new_record(key, claim, job.as_ref());
-                decided(record, Outcome::failed(FailureReason::RunnerSystemFailure, GONE), job.as_ref(), self.now())
+                let lines = job.as_ref().map(|job| self.lines(&record, job));
+                decided(record, Outcome::failed(FailureReason::RunnerSystemFailure, GONE), lines.as_ref(), self.now())
             }
             (None, Some(_)) => {
                 let record = self.new_record(key, claim, None);
@@ -75,6 +75,7 @@ impl Dispatcher {
 
     async fn planned_record(&self, key: &JobKey, claim: &Claim, runner: &Runner, job: &Job) -> Record {
         let mut record = self.new_record(key, claim, Some(job));
+        let lines = self.lines(&record, job);
         let flags = match changed_flags(&job_variables(job, &build_place(&self.fleet.settings_for(runner), ""))) {
             none if none.is_empty() => none,
             flags => format!("\x1b[0K  feature flags: {flags}\n"),
@@ -88,13 +89,13 @@ impl Dispatcher {
             if runner.protected { ", for protected refs only" } else { "" }
         );
         if claim.body.len() > LARGEST_CLAIM {
-            record.trace = framed(job, self.now(), &header);
+            record.trace = lines.framed(self.now(), &header);
             let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, TOO_LARGE);
-            return decided(record, outcome.for_server(&job.features.failure_reasons), Some(job), self.now());
+            return decided(record, outcome.for_server(&job.features.failure_reasons), Some(&lines), self.now());
         }
         if let Some(outcome) = unsupported(job) {
-            record.trace = framed(job, self.now(), &header);
-            return decided(record, outcome.for_server(&job.features.failure_reasons), Some(job), self.now());
+            record.trace = lines.framed(self.now(), &header);
+            return decided(record, outcome.for_server(&job.features.failure_reasons), Some(&lines), self.now());
         }
         let identity = Identity { id: job.id, token: job.token.clone() };
         let client = JobClient::new(self.http.clone(), &runner.url, identity.id, identity.token);
@@ -109,19 +110,17 @@ impl Dispatcher {
         match plan(job, &tags, &self.fleet, runner) {
             Ok(plan) => {
                 info!(job.id = key.id, task.size = %plan.size, "planned job {} with {}", key.id, plan.size);
-                let lines = note.iter().chain(&plan.words).map(|line| format!("\x1b[0K{line}\n"));
-                let words = masked(job, &(header + &lines.collect::<String>()));
-                let words = framed(job, self.now(), &words);
+                let told = note.iter().chain(&plan.words).map(|line| format!("\x1b[0K{line}\n"));
+                let words = lines.framed(self.now(), &(header + &told.collect::<String>()));
                 record.plan(plan, &words).expect("a new record is claimed");
                 record
             }
             Err(error) => {
-                let lines = error.words().into_iter().map(|line| format!("\x1b[0K{line}\n"));
-                let words = masked(job, &(header + &lines.collect::<String>()));
-                record.trace = framed(job, self.now(), &words);
-                let message = masked(job, &error.to_string());
+                let told = error.words().into_iter().map(|line| format!("\x1b[0K{line}\n"));
+                record.trace = lines.framed(self.now(), &(header + &told.collect::<String>()));
+                let message = lines.masked(&error.to_string());
                 let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, message);
-                decided(record, outcome.for_server(&job.features.failure_reasons), Some(job), self.now())
+                decided(record, outcome.for_server(&job.features.failure_reasons), Some(&lines), self.now())
             }
         }
     }
@@ -135,23 +134,10 @@ impl Dispatcher {
     }
 }
 
-/// Lines of ours as the job's trace wants them: without its secrets, and every line has its time, or none
-/// (runner-behaviour.md §2.6, §13, 17).
-pub(super) fn framed(job: &Job, now: jiff::Timestamp, text: &str) -> String {
-    let text = masked(job, text);
-    let timestamps = job_variables(job, &BuildPlace::default()).flag("FF_TIMESTAMPS", true);
-    if timestamps { timestamp_lines(now, &text) } else { text }
-}
-
-/// `text` without the job's secrets: names of images, say, can hold one.
-pub(super) fn masked(job: &Job, text: &str) -> String {
-    Masking::of(job, &job_variables(job, &BuildPlace::default())).text(text)
-}
-
 /// A record whose end is known before it has begun; the text is framed as the lines above it.
-fn decided(mut record: Record, outcome: Outcome, job: Option<&Job>, now: jiff::Timestamp) -> Record {
+fn decided(mut record: Record, outcome: Outcome, lines: Option<&Lines>, now: jiff::Timestamp) -> Record {
     let line = outcome.last_line();
-    let text = job.map_or_else(|| line.clone(), |job| framed(job, now, &line));
+    let text = lines.map_or_else(|| line.clone(), |lines| lines.framed(now, &line));
     record.decide(outcome, text).expect("a new record is not settled");
     record
 }

@@ -10,7 +10,6 @@ use crate::settle::{Settlement, settle};
 use super::error::DispatchError;
 use super::hints::Hint;
 use super::leased::ALL_JOBS;
-use super::planning::{framed, masked};
 use super::{Dispatcher, Wanted};
 
 impl Dispatcher {
@@ -71,16 +70,11 @@ impl Dispatcher {
             Settlement::Relaunch { why } => {
                 let claim = self.ledger.claim(&job).await?;
                 let parsed = claim.as_ref().and_then(|claim| Job::read(&claim.body));
-                let why = parsed.as_ref().map_or(why.clone(), |job| masked(job, &why));
+                let lines = parsed.as_ref().map(|job| self.lines(&stored.value, job));
+                let why = lines.as_ref().map_or(why.clone(), |lines| lines.masked(&why));
                 warn!(job.id = job.id, attempt, why, "job {} is launched again: {why}", job.id);
-                let words = parsed.as_ref().map(|job| {
-                    framed(
-                        job,
-                        self.now(),
-                        &format!("\x1b[0KThe task ended before the job began; starting another ({why})\n"),
-                    )
-                });
-                let words = words.unwrap_or_default();
+                let words = format!("\x1b[0KThe task ended before the job began; starting another ({why})\n");
+                let words = lines.map(|lines| lines.framed(self.now(), &words)).unwrap_or_default();
                 match self.ledger.change(stored, |r| r.over(attempt, why.clone(), false, &words)).await? {
                     Ok((stored, ())) => {
                         if let Some(job) = &parsed {
@@ -99,7 +93,7 @@ impl Dispatcher {
                 };
                 let Outcome::Failed { reason, message, .. } = outcome else { return Ok(Hint::default()) };
                 if let Some(parsed) = Job::read(&claim.body) {
-                    let message = masked(&parsed, &message);
+                    let message = self.lines(&stored.value, &parsed).masked(&message);
                     info!(job.id = job.id, reason = %reason, "settling job {}: {message}", job.id);
                     self.decide_and_say(stored, &parsed, &claim, reason, message).await?;
                 }

@@ -16,7 +16,7 @@ impl Dispatcher {
     pub(super) async fn show_trace(&self, record: &Record, job: &Job) {
         let identity = Identity { id: job.id, token: job.token.clone() };
         let Some(client) = self.job_client(&record.gitlab, &identity) else { return };
-        if let Err(error) = send_trace(&client, record.trace.as_bytes(), job.wants_debug_trace()).await {
+        if let Err(error) = send_trace(&client, record.trace.as_bytes(), self.lines(record, job).debug).await {
             warn!(job.id = job.id, error = %error, "the trace of job {} cannot be shown yet", job.id);
         }
     }

@@ -22,7 +22,7 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::engine_container::{body, hosts_file, image_name, labels};
+use super::engine_container::{body, hosts_file, image_name, labels, processes};
 use super::environment::Environment;
 use super::host::{Exit, Running};
 use super::relay::relay;
@@ -170,8 +170,15 @@ impl Engine {
             let output = tokio::spawn(write_output(docker.clone(), name.clone(), log.clone(), true));
             let exit = watch_over(&docker, &name, wanted).await;
             output.abort();
+            let _ = output.await;
             // Who follows may miss the last words of a short life; now they are all there.
-            let _ = tokio::time::timeout(OUTPUT_TAKES, write_output(docker.clone(), name.clone(), log, false)).await;
+            let whole = log.with_extension("whole");
+            let written = write_output(docker.clone(), name.clone(), whole.clone(), false);
+            if tokio::time::timeout(OUTPUT_TAKES, written).await.is_ok()
+                && let Err(error) = fs::rename(&whole, &log)
+            {
+                tracing::warn!("keeping the log of `{name}`: {error}");
+            }
             remove(&docker, &name).await;
             let code = exit.code;
             ended(exit);
@@ -291,7 +298,10 @@ async fn sweep(docker: &Docker) {
         // Podman has words for the state of a container that is just ending which Docker's API does not know.
         Err(error) => return tracing::debug!("looking for containers that were left: {error}"),
     };
-    let is_left = |labels: &HashMap<String, String>| labels.get("mayfly.owner").is_some_and(|owner| is_gone(owner));
+    let ours = processes();
+    let is_left = |labels: &HashMap<String, String>| {
+        labels.get("mayfly.processes") == Some(&ours) && labels.get("mayfly.owner").is_some_and(|owner| is_gone(owner))
+    };
     let mut left: Vec<_> = all.into_iter().filter(|one| one.labels.as_ref().is_some_and(is_left)).collect();
     let holds = |names: &Option<Vec<String>>| names.iter().flatten().any(|name| name.ends_with("-network"));
     left.sort_by_key(|container| holds(&container.names));

@@ -70,7 +70,15 @@ pub(super) fn body(
 
 /// Tells the containers of this process from all others, also when it is gone.
 pub(super) fn labels() -> HashMap<String, String> {
-    HashMap::from([("mayfly.owner".to_owned(), std::process::id().to_string())])
+    HashMap::from([
+        ("mayfly.owner".to_owned(), std::process::id().to_string()),
+        ("mayfly.processes".to_owned(), processes()),
+    ])
+}
+
+/// Among which processes its number names one: an engine may serve several machines' worth of them.
+pub(super) fn processes() -> String {
+    std::fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The whole name of an image: engines look short ones up in ways of their own, Fargate always on Docker Hub.

@@ -74,10 +74,14 @@ fn find(shared: &Shared, group: &str, stream: &str) -> Option<(String, i64)> {
             && option("awslogs-group") == Some(group)
             && option("awslogs-stream-prefix") == Some(prefix);
         let container = task.containers.iter().find(|container| container.name == name)?;
-        container.started_at.filter(|_| here)
+        container.started_at.filter(|_| here).map(|started| (started, container.exit_code.is_some()))
     };
-    let started = shared.look(task_id, logs_here).flatten()?;
-    let content = fs::read(shared.host.rooms().log_file(task_id, name)).unwrap_or_default();
+    let (started, has_ended) = shared.look(task_id, logs_here).flatten()?;
+    let mut content = fs::read(shared.host.rooms().log_file(task_id, name)).unwrap_or_default();
+    if !has_ended {
+        // A line that is still being written is no event yet.
+        content.truncate(content.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+    }
     Some((String::from_utf8_lossy(&content).into_owned(), started.as_millisecond()))
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,7 +44,11 @@ async fn pass_on(listener: TcpListener, port: u16) {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((mut inside, _)) = accepted else { continue };
+                let Ok((mut inside, _)) = accepted else {
+                    // No more files may be open now.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
                 connections.spawn(async move {
                     // A connection that breaks on either side is closed on the other, which is all there is to tell.
                     if let Ok(mut outside) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
