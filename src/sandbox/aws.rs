@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{AppName, BehaviorVersion, Region};
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 
 pub(super) const ACCESS_KEY: &str = "AKIASANDBOX";
 pub(super) const SECRET_KEY: &str = "sandbox-secret-key";
@@ -13,39 +14,29 @@ pub(super) const REGION: &str = "us-east-1";
 
 /// An S3 client of the part called `part`.
 pub(super) fn s3(url: &str, part: &'static str) -> aws_sdk_s3::Client {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .credentials_provider(credentials())
-        .app_name(app_name(part))
-        .timeout_config(timeouts())
-        .endpoint_url(url)
-        .force_path_style(true);
+    let config = aws_sdk_s3::config::Builder::from(&shared(url, part)).force_path_style(true);
     aws_sdk_s3::Client::from_conf(config.build())
 }
 
 /// An ECS client of the part called `part`.
 pub(super) fn ecs(url: &str, part: &'static str) -> aws_sdk_ecs::Client {
-    let config = aws_sdk_ecs::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .credentials_provider(credentials())
-        .app_name(app_name(part))
-        .timeout_config(timeouts())
-        .endpoint_url(url);
-    aws_sdk_ecs::Client::from_conf(config.build())
+    aws_sdk_ecs::Client::new(&shared(url, part))
 }
 
 /// A CloudWatch Logs client of the part called `part`; the stand-in for ECS answers it.
 pub(super) fn logs(url: &str, part: &'static str) -> aws_sdk_cloudwatchlogs::Client {
-    let config = aws_sdk_cloudwatchlogs::Config::builder()
+    aws_sdk_cloudwatchlogs::Client::new(&shared(url, part))
+}
+
+fn shared(url: &str, part: &'static str) -> SdkConfig {
+    SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
-        .credentials_provider(credentials())
+        .credentials_provider(SharedCredentialsProvider::new(credentials()))
         .app_name(app_name(part))
         .timeout_config(timeouts())
-        .endpoint_url(url);
-    aws_sdk_cloudwatchlogs::Client::from_conf(config.build())
+        .endpoint_url(url)
+        .build()
 }
 
 fn credentials() -> Credentials {
