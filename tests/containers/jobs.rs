@@ -66,6 +66,9 @@ job:
     - '! touch /mayfly/file'
     - ls /proc | grep -c '^[0-9]*$'
     - test ! -e /var/run/docker.sock
+    - df -k /dev/shm | tail -1
+    - '! ls /dev | grep -E \"nvidia|dri|kvm\"'
+    - echo $(grep -cE \" /(builds|mayfly) \" /proc/mounts) volumes
 ";
     let jobs = jobs_with(settings, pipeline).await;
 
@@ -75,6 +78,8 @@ job:
         "127.0.0.1 localhost",
         "drwxrwxrwx",
         "Read-only file system",
+        "65536",
+        "2 volumes",
     ]);
 }
 

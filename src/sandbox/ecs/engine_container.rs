@@ -52,6 +52,8 @@ pub(super) fn body(
         nano_cpus: Some((cpus * 1e9) as i64),
         network_mode: Some(format!("container:{network}")),
         readonly_rootfs: definition["readonlyRootFilesystem"].as_bool(),
+        // What Docker and Fargate give; `sharedMemorySize` is refused.
+        shm_size: Some(64 * MIB),
         ulimits: ulimits(definition),
         ..HostConfig::default()
     };
