@@ -320,11 +320,14 @@ failed:
     story.end().await;
 }
 
-#[test]
-fn no_terminal_is_announced() {
+#[tokio::test(flavor = "multi_thread")]
+async fn no_terminal_is_announced() {
     let features = features();
     assert!(!features.session && !features.terminal && !features.proxy);
     assert!(features.multi_build_steps && features.return_exit_code && features.cancel_gracefully);
+    let offered =
+        rewritten(|claim| claim["runner_info"]["runner_session_url"] = "https://gitlab.test/group/app/-/jobs/1".into());
+    offered.await.passed().says(&["O ran"]).never_says(&["terminal", "session"]);
 }
 
 /// Starts a pipeline whose only job's claim is changed on its way.
