@@ -64,7 +64,7 @@ impl Flow<'_> {
             failed => failed,
         };
         if let Some(logs) = logs {
-            logs.end().await;
+            logs.end(matches!(result, Err(Failure::Cut(_)))).await;
         }
         self.clean_up();
         match result {

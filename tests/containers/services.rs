@@ -1,7 +1,8 @@
 //! Services as a job's script meets them.
 
 use crate::engine::settings;
-use crate::run::jobs_with;
+use crate::run::{Ended, jobs_with};
+use crate::support::{Story, in_time};
 
 /// A service that serves `text` on `port`, after `seconds`.
 fn web(alias: &str, port: u16, text: &str, seconds: u32) -> String {
@@ -152,4 +153,28 @@ silent:
         "waiting for TCP connection to localhost on [11211]...",
         "done\n",
     ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_that_dies_while_it_waits_for_a_service_is_settled() {
+    let Some(settings) = settings() else { return };
+    let pipeline = "
+job:
+  image: mayfly/busybox:1
+  variables: {CI_DEBUG_SERVICES: 'true'}
+  services: [{name: 'mayfly/busybox:1', alias: mute, command: [sleep, '300'], variables: {HEALTHCHECK_TCP_PORT: '8080'}}]
+  script: [echo never]
+";
+    let story = Story::start_with(settings, pipeline).await;
+    let job = story.run().jobs().remove(0);
+    in_time(job.traced("dialing localhost:8080...")).await;
+    let task = story.sandbox.ecs.tasks().remove(0);
+    assert!(story.sandbox.ecs.kill_container(&task.arn, "helper"));
+    in_time(job.finished()).await;
+
+    let ended = Ended::of(&job);
+    ended.failed("runner_system_failure").says(&["the helper container ended with exit code 137"]);
+    ended.never_says(&["O never"]);
+    assert_eq!(job.finishes(), 1);
+    story.end().await;
 }

@@ -67,13 +67,13 @@ impl ServiceLogs {
         Some(ServiceLogs { end, follower })
     }
 
-    /// Shows what is still to come, and ends.
-    pub(in crate::agent) async fn end(self) {
+    /// Shows what is still to come, and ends; at once where nothing may run any more. Nothing is written after it.
+    pub(in crate::agent) async fn end(mut self, at_once: bool) {
         // It may have ended itself, with a warning.
         let _ = self.end.send(());
-        let stop = self.follower.abort_handle();
-        if tokio::time::timeout(PATIENCE, self.follower).await.is_err() {
-            stop.abort();
+        if at_once || tokio::time::timeout(PATIENCE, &mut self.follower).await.is_err() {
+            self.follower.abort();
+            let _ = self.follower.await;
         }
     }
 }

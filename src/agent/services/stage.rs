@@ -112,8 +112,8 @@ async fn name_in_build(names: &[String], build: &mut Link, log: &JobLog) -> BTre
     let variables = hosts::variables(names);
     let examples: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).take(3).collect();
     log.runner_warning(&format!(
-        "the image's user may not write /etc/hosts, so the services' names are not known there: they are at 127.0.0.1, \
-         which {} says",
+        "the image's user may not write /etc/hosts, so the services' names are not known there: they are at 127.0.0.1; \
+         so says {}",
         examples.join(", ")
     ));
     variables.into_iter().collect()
