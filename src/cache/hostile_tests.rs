@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::archive::PackError;
 use super::format::{Effort, Format};
 use super::room::Room;
+use super::test_archive::tar_entry;
 use super::transfer::chain;
 use super::unpack::unpack;
 
@@ -75,17 +76,7 @@ fn tar(entries: &[Entry]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     for entry in entries {
         let (kind, name, link, content) = entry.in_tar()?;
-        let mut header = Header::new_ustar();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-        header.set_entry_type(kind);
-        header.set_mode(0o644);
-        header.set_mtime(1_000_000_000);
-        header.set_size(content.len() as u64);
-        header.set_cksum();
-        out.extend_from_slice(header.as_bytes());
-        out.extend_from_slice(content);
-        out.resize(out.len().next_multiple_of(512), 0);
+        tar_entry(&mut out, kind, name, link, 0o644, content);
     }
     out.extend_from_slice(&[0; 1024]);
     Some(zstd::encode_all(out.as_slice(), 3).unwrap())

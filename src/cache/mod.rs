@@ -15,6 +15,8 @@ mod plant;
 pub mod room;
 mod tar_reader;
 #[cfg(test)]
+mod test_archive;
+#[cfg(test)]
 pub(crate) mod test_bucket;
 pub mod transfer;
 #[cfg(test)]

@@ -123,6 +123,7 @@ fn stored(mut archive: impl Read) -> Result<std::fs::File, UnpackError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::test_archive::tar_entry;
     use cap_std::ambient_authority;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
@@ -161,18 +162,7 @@ mod tests {
     fn tar(entries: &[Entry]) -> Vec<u8> {
         let mut out = Vec::new();
         for Entry(kind, path, link, mode, content) in entries {
-            // By hand: a careful writer would refuse these names.
-            let mut header = Header::new_ustar();
-            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-            header.set_entry_type(*kind);
-            header.set_mode(*mode);
-            header.set_mtime(1_000_000_000);
-            header.set_size(content.len() as u64);
-            header.set_cksum();
-            out.extend_from_slice(header.as_bytes());
-            out.extend_from_slice(content);
-            out.resize(out.len().next_multiple_of(512), 0);
+            tar_entry(&mut out, *kind, path, link, *mode, content);
         }
         out.extend_from_slice(&[0; 1024]);
         out
