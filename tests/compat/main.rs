@@ -10,6 +10,7 @@ mod jobs;
 mod keepers;
 mod lifecycle;
 mod log;
+mod planted;
 #[allow(dead_code, reason = "the tests in containers use the rest")]
 mod run;
 mod secrets;
