@@ -59,6 +59,11 @@ job:
   image: mayfly/busybox:1
   services: [{name: 'mayfly/busybox:1', alias: db, command: [sh, -c, 'exit 3'], variables: {HEALTHCHECK_TCP_PORT: '5432'}}]
   script: [echo goes on]
+shown:
+  image: mayfly/busybox:1
+  variables: {CI_DEBUG_SERVICES: 'true'}
+  services: [{name: 'mayfly/busybox:1', alias: db, command: [sh, -c, 'exit 3'], variables: {HEALTHCHECK_TCP_PORT: '5432'}}]
+  script: [echo goes on]
 ";
     let jobs = jobs_with(settings, pipeline).await;
 
@@ -70,6 +75,8 @@ job:
         "goes on\n",
         "ended with exit code 3; `CI_DEBUG_SERVICES: \"true\"` shows its output",
     ]);
+    let shown = "ended with exit code 3; its output follows as lines that begin with `[service:`";
+    jobs["shown"].passed().says(&[shown]).never_says(&["CI_DEBUG_SERVICES: \"true\""]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +168,6 @@ async fn a_helper_that_dies_while_it_waits_for_a_service_is_settled() {
     let pipeline = "
 job:
   image: mayfly/busybox:1
-  variables: {CI_DEBUG_SERVICES: 'true'}
   services: [{name: 'mayfly/busybox:1', alias: mute, command: [sleep, '300'], variables: {HEALTHCHECK_TCP_PORT: '8080'}}]
   script: [echo never]
 ";

@@ -24,6 +24,8 @@ pub(super) struct Watched {
     /// Its container in the task.
     pub(super) container: String,
     pub(super) facts: ServiceFacts,
+    /// Its output stands in the log (`CI_DEBUG_SERVICES`).
+    shown: bool,
 }
 
 /// Where the helper itself has to find AWS and nobody else.
@@ -41,7 +43,8 @@ impl Services {
     /// Those of the job. Which aliases are no names has been said before: such a job was refused.
     pub(in crate::agent) fn of(context: &Context) -> Services {
         let facts = service_facts(&context.job, &context.variables).unwrap_or_default();
-        let watched = |(index, facts)| Watched { container: format!("svc-{index}"), facts };
+        let shown = context.variables.flag("CI_DEBUG_SERVICES", false);
+        let watched = |(index, facts)| Watched { container: format!("svc-{index}"), facts, shown };
         let url = |text: &str| url::Url::parse(text).ok()?.host_str().map(str::to_owned);
         let sources =
             [url(context.job.git.repo_url.expose_secret()), context.settings.clone_url.as_deref().and_then(url)];
@@ -92,8 +95,7 @@ impl Services {
         for service in &self.all {
             let container = containers.iter().find(|container| container.name == service.container);
             if let Some(code) = container.and_then(|container| container.exit_code).filter(|code| *code != 0) {
-                let words = service.ended(code);
-                log.runner_warning(&format!("{words}; `CI_DEBUG_SERVICES: \"true\"` shows its output"));
+                log.runner_warning(&format!("{}; {}", service.ended(code), service.where_its_output_is()));
             }
         }
     }
@@ -110,7 +112,8 @@ async fn name_in_build(names: &[String], build: &mut Link, log: &JobLog) -> BTre
         }
     }
     let variables = hosts::variables(names);
-    let examples: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).take(3).collect();
+    // The last ones are aliases, which people know.
+    let examples: Vec<&str> = variables.iter().rev().map(|(name, _)| name.as_str()).take(3).collect();
     log.runner_warning(&format!(
         "the image's user may not write /etc/hosts, so the services' names are not known there: they are at 127.0.0.1; \
          so says {}",
@@ -131,6 +134,13 @@ impl Watched {
     /// What people call it.
     pub(super) fn title(&self) -> &str {
         self.facts.aliases.first().or(self.facts.names.first()).unwrap_or(&self.facts.image)
+    }
+
+    fn where_its_output_is(&self) -> &'static str {
+        match self.shown {
+            true => "its output follows as lines that begin with `[service:`",
+            false => "`CI_DEBUG_SERVICES: \"true\"` shows its output",
+        }
     }
 
     fn ended(&self, code: i64) -> String {
@@ -170,7 +180,7 @@ impl Watched {
                 format!("service \"{}\" timeout: nothing answers on port {port} after {seconds} seconds", self.title())
             }
         };
-        let output = "`CI_DEBUG_SERVICES: \"true\"` shows them";
+        let output = self.where_its_output_is();
         let failure = ServiceFailure { service: self.title(), error: &error, checks: checks.trim_end(), output };
         log.line(service_warning(failure).trim_end_matches('\n'));
     }
