@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 use super::settings::{NAMES, is_resource};
 
 /// Keys of config.toml that have no meaning in a fleet of Fargate tasks, and what takes their place.
-const REFUSED: [(&str, &str); 31] = [
+const REFUSED: [(&str, &str); 33] = [
     (
         "privileged allow_privilege_escalation cap_add devices security_opt runtime runtime_class_name userns_mode \
          allowed_privileged_images allowed_privileged_services services_privileged services_security_opt",
@@ -43,8 +43,9 @@ const REFUSED: [(&str, &str); 31] = [
         "name the registry and its secret in `[[images.registries]]`",
     ),
     ("helper_image helper_image_flavor helper_image_autoset_arch_and_os step_runner_image", "set `images.helper`"),
+    ("tls-ca-file", "set the runner's `tls_ca` to the certificates themselves, in PEM"),
     (
-        "tls-ca-file tls-cert-file tls-key-file tls_cert_path tls_verify",
+        "tls-cert-file tls-key-file tls_cert_path tls_verify",
         "GitLab itself hands its certificates to the jobs, as `CI_SERVER_TLS_CA_FILE`",
     ),
     (
@@ -78,6 +79,7 @@ const REFUSED: [(&str, &str); 31] = [
         "listen_address log_level log_format sentry_dsn monitoring referees experimental",
         "the functions log to CloudWatch, in JSON, and alarms look there",
     ),
+    ("token", "a token is a secret: put it into the stack's secret of runner tokens, beside the runner's name"),
     ("token_obtained_at token_expires_at", "the secret that holds the token is rotated in Secrets Manager"),
     (
         "job_status_final_update_retry_limit shutdown_timeout artifact",

@@ -7,12 +7,14 @@ mod broker;
 mod dispatcher;
 mod event;
 mod secrets;
+mod timeouts;
 mod webhook;
 
 pub use broker::{Broker, BrokerAnswer, BrokerRequest};
 pub use dispatcher::{Dispatcher, Handled};
 pub use event::{Event, Later};
 pub use secrets::{BrokerKeys, DispatcherSecrets, Refreshable};
+pub use timeouts::aws_timeouts;
 pub use webhook::{WebhookAnswer, answer_hook};
 
 /// Where a function gets the time from.

@@ -1,6 +1,7 @@
 //! Builds the literal input of `RunTask`: written into the record before the call, replayed as it stands.
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::config::Fleet;
 use crate::ledger::JobKey;
@@ -72,11 +73,12 @@ pub fn run_task(plan: &Plan, facts: LaunchFacts<'_>, fleet: &Fleet) -> RunTask {
     // Spot once; whoever was interrupted or found no room is not sent there again.
     let spot = plan.spot && facts.attempt == 1;
     let sha256 = fleet.broker.agents.get(&plan.arch.to_string()).cloned().unwrap_or_default();
+    let broker = fleet.broker.url.as_ref().map(Url::as_str).unwrap_or_default();
     let helper = ContainerOverride {
         name: HELPER.into(),
         environment: vec![
             ("MAYFLY_TICKET".into(), facts.ticket.to_owned()),
-            ("MAYFLY_BROKER_URL".into(), fleet.broker.url.as_str().trim_end_matches('/').to_owned()),
+            ("MAYFLY_BROKER_URL".into(), broker.trim_end_matches('/').to_owned()),
             ("MAYFLY_AGENT_SHA256".into(), sha256),
         ],
         memory: Some(plan.memory.helper_mib),

@@ -1,11 +1,10 @@
 //! Points the AWS SDKs at the sandbox's servers.
 
-use std::time::Duration;
-
-use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+
+use crate::functions::aws_timeouts;
 
 pub(super) const ACCESS_KEY: &str = "AKIASANDBOX";
 pub(super) const SECRET_KEY: &str = "sandbox-secret-key";
@@ -34,7 +33,7 @@ fn shared(url: &str, part: &'static str) -> SdkConfig {
         .region(Region::new(REGION))
         .credentials_provider(SharedCredentialsProvider::new(credentials()))
         .app_name(app_name(part))
-        .timeout_config(timeouts())
+        .timeout_config(aws_timeouts())
         .endpoint_url(url)
         .build()
 }
@@ -45,9 +44,4 @@ fn credentials() -> Credentials {
 
 fn app_name(part: &'static str) -> AppName {
     AppName::new(format!("mayfly-{part}")).expect("our names are made of letters and dashes")
-}
-
-fn timeouts() -> TimeoutConfig {
-    let attempt = Duration::from_secs(20);
-    TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).operation_attempt_timeout(attempt).build()
 }

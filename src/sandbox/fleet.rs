@@ -37,7 +37,7 @@ pub(super) fn fleet(facts: &FleetFacts<'_>, adjust: impl FnOnce(&mut Fleet)) -> 
         name: name.clone(),
         url: gitlab.clone(),
         id: *id,
-        token: format!("arn:aws:secretsmanager:{REGION}:123456789012:secret:mayfly/{name}"),
+        tls_ca: None,
         limit: None,
         protected: false,
         size: SizeLimits::default(),
@@ -58,7 +58,7 @@ pub(super) fn fleet(facts: &FleetFacts<'_>, adjust: impl FnOnce(&mut Fleet)) -> 
             log_group: Some("/mayfly/tasks".into()),
         },
         broker: Broker {
-            url: url(facts.broker)?,
+            url: Some(url(facts.broker)?),
             agents_bucket: AGENTS.into(),
             agents: BTreeMap::from([("amd64".to_owned(), facts.agent_sha256.to_owned())]),
         },

@@ -10,6 +10,7 @@ mod webhook;
 
 use anyhow::{Context, bail};
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
+use mayfly::functions::aws_timeouts;
 use mayfly::telemetry::{self, LogForm};
 
 #[tokio::main(flavor = "current_thread")]
@@ -33,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn sdk(name: &'static str) -> anyhow::Result<SdkConfig> {
     let name = AppName::new(name)?;
-    Ok(aws_config::defaults(BehaviorVersion::latest()).app_name(name).load().await)
+    Ok(aws_config::defaults(BehaviorVersion::latest()).app_name(name).timeout_config(aws_timeouts()).load().await)
 }
 
 fn variable(name: &str) -> anyhow::Result<String> {

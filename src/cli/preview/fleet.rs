@@ -31,7 +31,6 @@ default = "busybox:latest"
 [[runners]]
 name = "mayfly"
 url = "https://gitlab.invalid"
-token = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mayfly/mayfly"
 "#;
 
 /// The fleet in `file`, or one that gives all that Fargate has.

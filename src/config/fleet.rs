@@ -1,7 +1,4 @@
-//! Owns the fleet configuration: one TOML document that says which runners there are and what their jobs may use.
-
-mod refused;
-mod settings;
+//! The fleet configuration as the functions use it.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +6,19 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
 
-pub use settings::JobSettings;
+use super::document::Document;
+use super::refused;
+use super::settings::JobSettings;
+use super::stack::Stack;
 
-/// The environment variable that names the fleet configuration: a path or an `s3://bucket/key` URL.
-pub const FLEET_VARIABLE: &str = "MAYFLY_FLEET";
-
-/// The whole document.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The whole configuration: what the stack tells of itself, and what a person wrote.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fleet {
     /// `r_` and 12 characters: one per deployment, for all its runners.
     pub system_id: String,
     /// The AWS region that tasks run in; decides the price table.
     pub region: String,
-    /// What our own names in AWS begin with.
-    #[serde(default = "default_prefix")]
+    /// What our own names in AWS begin with: the stack's name, so that two stacks in one account never meet.
     pub prefix: String,
     /// Where tasks run.
     pub tasks: Tasks,
@@ -34,13 +29,10 @@ pub struct Fleet {
     /// The cache's bucket and layout.
     pub cache: Cache,
     /// Images of our containers, and of jobs that name none.
-    #[serde(default)]
     pub images: Images,
     /// Sizes of jobs that ask for none, and the most that a job may ask for; runners can replace both.
-    #[serde(default)]
     pub size: SizeLimits,
     /// What every runner does with its jobs; runners can replace each setting.
-    #[serde(default)]
     pub settings: JobSettings,
     /// 1 to 20 runners.
     pub runners: Vec<Runner>,
@@ -73,11 +65,13 @@ pub struct Tasks {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broker {
-    /// Its URL as tasks reach it.
-    pub url: Url,
+    /// Its URL as tasks reach it. The broker itself does not need it.
+    #[serde(default)]
+    pub url: Option<Url>,
     /// The bucket with `agents/<sha256>`.
     pub agents_bucket: String,
     /// The agent's SHA-256 in hex, by architecture: `amd64`, `arm64`.
+    #[serde(default)]
     pub agents: BTreeMap<String, String>,
 }
 
@@ -89,20 +83,16 @@ pub struct Bucket {
     pub bucket: String,
 }
 
-/// The cache's bucket and layout, with GitLab Runner's names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The cache's bucket and layout.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cache {
     /// Its name.
     pub bucket: String,
     /// What all keys begin with.
-    #[serde(default, alias = "Path")]
     pub path: String,
     /// All runners share one cache: the runner's short token is not in the keys.
-    #[serde(default, alias = "Shared")]
     pub shared: bool,
     /// The largest archive in bytes; 0 is no limit.
-    #[serde(default, alias = "MaxUploadedArchiveSize")]
     pub max_uploaded_archive_size: u64,
 }
 
@@ -180,8 +170,9 @@ pub struct Runner {
     /// GitLab's id of the runner, if known: lets a hook tell a claim that was lost.
     #[serde(default)]
     pub id: Option<u64>,
-    /// The secret that holds its token.
-    pub token: String,
+    /// The certificates that its GitLab is trusted by besides the public ones, in PEM.
+    #[serde(default)]
+    pub tls_ca: Option<String>,
     /// How many jobs it may have at once; unlimited without it.
     #[serde(default)]
     pub limit: Option<u32>,
@@ -202,7 +193,7 @@ pub struct Runner {
 /// Why a fleet configuration is refused.
 #[derive(Debug, Error)]
 pub enum FleetError {
-    /// No TOML, or not of this shape.
+    /// It is not TOML, or not of this shape.
     #[error("the fleet configuration cannot be read")]
     Unreadable(#[from] toml::de::Error),
     /// It says something impossible.
@@ -211,17 +202,57 @@ pub enum FleetError {
 }
 
 impl Fleet {
-    /// Reads and checks the document.
+    /// Reads and checks a document that says everything itself, as the sandbox's does.
     ///
     /// # Errors
     /// See [`FleetError`].
     pub fn read(text: &str) -> Result<Fleet, FleetError> {
+        Fleet::read_in(&Stack::default(), text)
+    }
+
+    /// Reads and checks the document of a deployed `stack`.
+    ///
+    /// # Errors
+    /// See [`FleetError`].
+    pub fn read_in(stack: &Stack, text: &str) -> Result<Fleet, FleetError> {
         if let Some(sentence) = refused::refused_key(text) {
             return Err(FleetError::Wrong(sentence));
         }
-        let fleet: Fleet = toml::from_str(text)?;
+        let document: Document = toml::from_str(text)?;
+        let fleet = document.complete(stack).map_err(FleetError::Wrong)?;
         fleet.check().map_err(FleetError::Wrong)?;
         Ok(fleet)
+    }
+
+    /// What a new configuration changes, part by part, for the log; no values.
+    pub fn changes(&self, new: &Fleet) -> Vec<String> {
+        let mut changes = Vec::new();
+        let mut part = |name: &str, same: bool| {
+            if !same {
+                changes.push(format!("`{name}` changed"));
+            }
+        };
+        part("tasks", self.tasks == new.tasks);
+        part("broker", self.broker == new.broker);
+        part("cache", self.cache == new.cache);
+        part("images", self.images == new.images);
+        part("size", self.size == new.size);
+        part("settings", self.settings == new.settings);
+        for runner in &new.runners {
+            match self.runner(&runner.name) {
+                None => changes.push(format!("runner `{}` is new", runner.name)),
+                Some(old) if old != runner => changes.push(format!("runner `{}` changed", runner.name)),
+                Some(_) => {}
+            }
+        }
+        let gone = self.runners.iter().filter(|runner| new.runner(&runner.name).is_none());
+        changes.extend(gone.map(|runner| format!("runner `{}` is gone", runner.name)));
+        changes
+    }
+
+    /// The certificates that the GitLab at `instance` is trusted by besides the public ones, in PEM.
+    pub fn tls_ca(&self, instance: &Url) -> Option<&str> {
+        self.runners.iter().find(|runner| runner.url == *instance).and_then(|runner| runner.tls_ca.as_deref())
     }
 
     /// The runner called `name`.
@@ -271,7 +302,10 @@ impl Fleet {
                 return Err(format!("each runner needs a name of its own; look at `{}`", runner.name));
             }
             if !matches!(runner.url.scheme(), "http" | "https") || runner.url.host_str().is_none() {
-                return Err(format!("`url` of runner `{}` is no http or https URL", runner.name));
+                return Err(format!("`url` of runner `{}` is not an http or https URL", runner.name));
+            }
+            if runner.tls_ca.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
+                return Err(format!("`tls_ca` of runner `{}` holds no certificate in PEM", runner.name));
             }
             runner.settings.check().map_err(|error| format!("runner `{}`: {error}", runner.name))?;
         }
@@ -302,10 +336,6 @@ impl Default for Images {
     }
 }
 
-fn default_prefix() -> String {
-    "mayfly".into()
-}
-
 fn yes() -> bool {
     true
 }
@@ -333,7 +363,6 @@ mod tests {
         [[runners]]
         name = "one"
         url = "https://gitlab.test"
-        token = "arn:token"
     "#;
 
     #[test]
@@ -355,6 +384,10 @@ mod tests {
             ("[ledger]", "[settings]\nprivileged = true\n[ledger]", "`privileged` cannot be set"),
             ("[ledger]", "[settings]\noutput_limit = 'much'\n[ledger]", "invalid type"),
             ("name = \"one\"", "name = \"one\"\nsettings = { output_limit = 0 }", "runner `one`: `output_limit`"),
+            ("name = \"one\"", "name = \"one\"\ntls_ca = \"ca.pem\"", "`tls_ca` of runner `one`"),
+            ("name = \"one\"", "name = \"one\"\ntoken = \"glrt-x\"", "`token` cannot be set: a token is a secret"),
+            ("[ledger]\n        bucket = \"ledger\"", "", "`[ledger]` is missing"),
+            ("bucket = \"cache\"", "shared = true", "`cache.bucket` is missing"),
         ] {
             let error = anyhow::Error::from(Fleet::read(&SMALLEST.replace(from, to)).unwrap_err());
             assert!(format!("{error:#}").contains(said), "{to}: {error:#}");
