@@ -1,4 +1,4 @@
-//! Owns a job's phases: which there are, and who may make which step.
+//! The phases of a job: which there are, and who may make which step.
 //!
 //! ```text
 //!            dispatcher      dispatcher         broker            dispatcher
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::gitlab::Outcome;
+use crate::gitlab::{DEFAULT_TIMEOUT_SECONDS, Outcome};
 use crate::plan::Plan;
 
 use super::{JobKey, StoppedTask};
@@ -37,20 +37,32 @@ pub enum Phase {
     Settled,
 }
 
+/// The format of the records that this version writes.
+pub const RECORD_VERSION: u32 = 1;
+
 /// What we know about a claimed job.
+///
+/// Records of earlier and later versions are read as well: fields that are missing have a default, unknown ones are left
+/// out. While a stack is upgraded, both versions of the functions work on the same records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// The format, counted from 1; 0 for records that were written before there was a version.
+    #[serde(default)]
+    pub version: u32,
     /// The job.
     pub job: JobKey,
     /// The runner that claimed it, by its name in the fleet.
+    #[serde(default)]
     pub runner: String,
     /// The base URL of its GitLab: the job can be ended even when the runner has left the fleet.
     pub gitlab: String,
     /// The short form of its token, which is part of the cache keys.
+    #[serde(default)]
     pub short_token: String,
     /// When GitLab gave it to us; its timeout runs since then.
     pub claimed_at: Timestamp,
     /// How long it may run, in seconds since the claim.
+    #[serde(default = "default_timeout")]
     pub timeout_seconds: u64,
     /// How far it is.
     pub phase: Phase,
@@ -59,6 +71,7 @@ pub struct Record {
     /// The current launch, from `launching` on.
     pub attempt: Option<Attempt>,
     /// How many tasks were really started for it.
+    #[serde(default)]
     pub tasks_started: u32,
     /// How many launches AWS refused for another reason than capacity.
     #[serde(default)]
@@ -66,6 +79,7 @@ pub struct Record {
     /// Hash of the nonce that opened the ticket.
     pub opened_by: Option<String>,
     /// What the dispatcher writes to the trace; GitLab never gets a byte of it that is not here.
+    #[serde(default)]
     pub trace: String,
     /// How the last task stopped, as far as we heard.
     #[serde(default)]
@@ -151,6 +165,7 @@ impl Record {
         timeout_seconds: u64,
     ) -> Record {
         Record {
+            version: RECORD_VERSION,
             job,
             runner: runner.to_owned(),
             gitlab: gitlab.to_owned(),
@@ -311,5 +326,69 @@ impl Record {
 
     fn allow(&self, allowed: bool) -> Result<(), WrongPhase> {
         if allowed { Ok(()) } else { Err(WrongPhase(self.phase)) }
+    }
+}
+
+fn default_timeout() -> u64 {
+    DEFAULT_TIMEOUT_SECONDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A record as version 1 writes it: its text is fixed here, for later versions have to read it.
+    fn version_1() -> Value {
+        json!({
+            "version": 1, "job": {"host": "gitlab.test", "id": 7}, "runner": "main", "gitlab": "https://gitlab.test/",
+            "short_token": "abc", "claimed_at": "2026-12-01T10:00:00Z", "timeout_seconds": 3600, "phase": "opened",
+            "plan": {
+                "size": {"cpu_units": 1024, "memory_mib": 2048}, "disk_gib": null, "arch": "amd64", "spot": false,
+                "memory": {"helper_mib": 256, "build_mib": 1792, "service_mib": 256, "service_is_limit": false},
+                "build": {"image": "alpine:3", "user": null, "credentials": null, "entrypoint": null, "is_default": false},
+                "services": [
+                    {"image": "redis:8", "user": null, "credentials": null, "entrypoint": [], "command": ["redis"]}
+                ],
+                "service_logs": false, "words": ["1 vCPU"]
+            },
+            "attempt": {
+                "number": 2, "run_task": {"cluster": "ci"}, "at": "2026-12-01T10:00:01Z",
+                "state": {"is": "started", "task": "arn:task"}
+            },
+            "tasks_started": 1, "refusals": 1, "opened_by": "nonce", "trace": "Running\n",
+            "stopped": {"task": "arn:task", "started_by": "mayfly/1/7/2", "stop_code": null, "stopped_reason": "",
+                        "containers": [{"name": "build", "exit_code": 1, "reason": null}]},
+            "decision": {
+                "outcome": {"state": "failed", "reason": "script_failure", "exit_code": 1, "message": "exit code 1"},
+                "text": "ERROR\n", "offset": 8
+            }
+        })
+    }
+
+    #[test]
+    fn a_record_of_version_1_is_read_and_written_as_it_stands() {
+        let record: Record = serde_json::from_value(version_1()).unwrap();
+        assert_eq!(serde_json::to_value(&record).unwrap(), version_1());
+        assert_eq!((record.task(), record.version), (Some("arn:task"), RECORD_VERSION));
+    }
+
+    #[test]
+    fn unknown_fields_are_left_out_and_missing_ones_have_a_default() {
+        let mut later = version_1();
+        for place in ["", "/job", "/plan", "/plan/build", "/attempt", "/attempt/state", "/stopped", "/decision/outcome"]
+        {
+            later.pointer_mut(place).unwrap()["of_a_later_version"] = json!({"x": 1});
+        }
+        later["version"] = json!(2);
+        let record: Record = serde_json::from_value(later).unwrap();
+        assert_eq!((record.runner.as_str(), record.tasks_started), ("main", 1));
+
+        let least = json!({
+            "job": {"host": "gitlab.test", "id": 7}, "gitlab": "https://gitlab.test/",
+            "claimed_at": "2026-12-01T10:00:00Z", "phase": "claimed"
+        });
+        let record: Record = serde_json::from_value(least).unwrap();
+        assert_eq!((record.version, record.timeout_seconds, record.plan, record.decision), (0, 7200, None, None));
     }
 }
