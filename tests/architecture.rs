@@ -33,6 +33,7 @@ const SDK_PLACES: &[&str] = &[
     "src/ledger/",
     "src/launch/",
     "src/functions/broker/",
+    "src/functions/readers/",
     "src/bin/",
     "src/sandbox/aws.rs",
     "src/sandbox/sandbox.rs",

@@ -45,6 +45,7 @@ async fn world_with(root: TempDir, clock: Option<Clock>, elsewhere: Option<&Path
         elsewhere: elsewhere.map(|root| (BUCKET.to_owned(), root.to_owned())).into_iter().collect(),
         access_key: "AKIASANDBOX".to_owned(),
         secret_key: "secret".to_owned(),
+        unlisting_key: Some("AKIAUNLISTING".to_owned()),
     };
     let s3 = S3::start(options).await.unwrap();
     let client = client(&s3, "AKIASANDBOX", "secret");
@@ -497,4 +498,21 @@ async fn two_at_once_share_a_bucket_that_lies_elsewhere() {
     assert_eq!(writing(), 3);
     assert_eq!(third.get("k").await, "2");
     assert_eq!(std::fs::read_dir(third.s3.bucket_dir(BUCKET)).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_without_list_bucket_is_not_told_whether_an_object_is_missing() {
+    let world = world().await;
+    let unlisting = client(&world.s3, "AKIAUNLISTING", "secret");
+    world.put("there", "x").await;
+    assert_eq!(status(unlisting.get_object().bucket(BUCKET).key("there").send().await), 200);
+    assert_eq!(status(unlisting.head_object().bucket(BUCKET).key("missing").send().await), 403);
+    assert_eq!(status(world.client.get_object().bucket(BUCKET).key("missing").send().await), 404);
+    assert_eq!(status(unlisting.list_objects_v2().bucket(BUCKET).send().await), 403);
+
+    let request = unlisting.get_object().bucket(BUCKET).key("missing").presigned(presigning(900)).await.unwrap();
+    let answer = send(&request, "").await;
+    assert_eq!(answer.status(), 403);
+    let body = answer.text().await.unwrap();
+    assert!(body.contains("<Code>AccessDenied</Code>") && body.contains("perform: s3:ListBucket on"), "{body}");
 }

@@ -152,6 +152,7 @@ async fn restore(context: &Context, store: &CacheStore<BrokerAccess>, number: us
             return false;
         }
     };
+    let mut denied = None;
     for name in names {
         match in_time(context, store.restore(number, *name, &root)).await {
             Ok(Ok(Restored::Unpacked(unpacked))) => {
@@ -160,6 +161,7 @@ async fn restore(context: &Context, store: &CacheStore<BrokerAccess>, number: us
                 return true;
             }
             Ok(Ok(Restored::Missing)) => {}
+            Ok(Ok(Restored::Denied { permission })) => denied = Some(permission),
             Ok(Err(error)) => {
                 warn(context, chain(&error));
                 return false;
@@ -170,8 +172,19 @@ async fn restore(context: &Context, store: &CacheStore<BrokerAccess>, number: us
             }
         }
     }
-    warn(context, "file does not exist".to_owned());
+    warn(context, missing(denied));
     false
+}
+
+/// What the log tells of a cache that was found under none of its names; `denied` where S3 would not say so.
+fn missing(denied: Option<Option<String>>) -> String {
+    match denied {
+        None => "file does not exist".to_owned(),
+        Some(permission) => {
+            let permission = permission.unwrap_or_else(|| "s3:GetObject or s3:ListBucket".to_owned());
+            format!("file does not exist, or the broker's role lacks `{permission}` for the cache's bucket")
+        }
+    }
 }
 
 /// Removes what a failed restore may have left of the cache's paths (`FF_CLEAN_UP_FAILED_CACHE_EXTRACT`), beneath the

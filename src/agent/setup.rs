@@ -56,7 +56,12 @@ pub(super) struct Setup {
 
 /// Makes the job of `answer`.
 pub(super) fn set_up(answer: &OpenAnswer, broker: &BrokerClient, builds_dir: &Path) -> Result<Setup, SetupError> {
-    let job = Job::read(answer.claim.get().as_bytes()).ok_or(SetupError::Claim)?;
+    let mut job = Job::read(answer.claim.get().as_bytes()).ok_or(SetupError::Claim)?;
+    if let Some(pem) = &answer.settings.tls_ca {
+        // As GitLab Runner does with its `tls-ca-file`. The job's own definition comes behind it and wins.
+        let variable = Variable { file: true, ..Variable::public(CA_FILE, pem) };
+        job.variables = [variable].into_iter().chain(job.variables.iter().cloned()).collect();
+    }
     let build_place = BuildPlace {
         builds_dir: builds_dir.to_string_lossy().into_owned(),
         short_token: answer.runner.short_token.clone(),
@@ -288,6 +293,21 @@ mod tests {
         }
         let (trust, _) = trust(&set_up_with(json!([file(good), file("rubbish")])).context.variables);
         assert_eq!(String::from_utf8(trust).unwrap().trim(), good.trim());
+    }
+
+    #[test]
+    fn the_runners_certificates_are_trusted_and_the_job_gets_them_as_a_file() {
+        let good = include_str!("testing/ca.pem");
+        let settings = || RunnerSettings { tls_ca: Some(good.into()), ..RunnerSettings::default() };
+        for (variables, environment) in [
+            (json!([]), "/builds/group/app.tmp/CI_SERVER_TLS_CA_FILE"),
+            (json!([{"key": CA_FILE, "value": "/etc/ssl/mine.pem"}]), "/etc/ssl/mine.pem"),
+        ] {
+            let setup = set_up_by(settings(), variables);
+            let (trust, warnings) = trust(&setup.context.variables);
+            assert_eq!((String::from_utf8(trust).unwrap().trim(), warnings.len()), (good.trim(), 0));
+            assert_eq!(setup.context.environment[CA_FILE], environment);
+        }
     }
 
     #[test]

@@ -67,12 +67,17 @@ pub enum TransferError {
 }
 
 /// What became of a restore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restored {
     /// It was there.
     Unpacked(Unpacked),
     /// There is no such object.
     Missing,
+    /// S3 refuses to tell whether there is one. A caller that may not list the bucket is told this of a missing object.
+    Denied {
+        /// The permission that is missing, where S3 names it.
+        permission: Option<String>,
+    },
 }
 
 /// What a transfer has to tell, with URLs that open nothing.
@@ -124,6 +129,13 @@ impl<A: Access> CacheStore<A> {
                     let etag = etag(&response);
                     (self.tell)(Progress::Downloading { url: scrubbed(&url), etag });
                     download(response, root).await
+                }
+                Ok(response) if response.status() == StatusCode::FORBIDDEN => {
+                    let body = error_body(response).await;
+                    if let Some(permission) = denied(&body) {
+                        return Ok(Restored::Denied { permission });
+                    }
+                    Err(refusal(StatusCode::FORBIDDEN, &body))
                 }
                 Ok(response) => Err(refused(response).await),
                 Err(error) => Err(network(error)),
@@ -339,8 +351,12 @@ fn network(error: reqwest::Error) -> TransferError {
     TransferError::Network(error.without_url())
 }
 
-async fn refused(mut response: Response) -> TransferError {
+async fn refused(response: Response) -> TransferError {
     let status = response.status();
+    refusal(status, &error_body(response).await)
+}
+
+async fn error_body(mut response: Response) -> String {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
@@ -348,8 +364,31 @@ async fn refused(mut response: Response) -> TransferError {
             break;
         }
     }
-    let body = String::from_utf8_lossy(&body);
-    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// Whether S3's refusal is about permissions, and which one it names: `… is not authorized to perform: s3:ListBucket on
+/// resource: …`. A URL that is too old is refused with the same code, and is no such refusal.
+fn denied(body: &str) -> Option<Option<String>> {
+    if element(body, "Code") != Some("AccessDenied") {
+        return None;
+    }
+    let message = element(body, "Message").unwrap_or_default();
+    if message.contains("expired") {
+        return None;
+    }
+    let named = message.split_once("perform: ").map(|(_, rest)| rest.split_whitespace().next().unwrap_or_default());
+    let is_action = |name: &&str| name.starts_with("s3:") && name[3..].bytes().all(|byte| byte.is_ascii_alphanumeric());
+    Some(named.filter(is_action).map(str::to_owned))
+}
+
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0)
+}
+
+fn refusal(status: StatusCode, body: &str) -> TransferError {
+    let code = element(body, "Code");
     let is_word = |code: &&str| code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     TransferError::Refused { status, code: code.filter(is_word).unwrap_or("without a reason").to_owned() }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::ledger::{JobKey, StoppedTask, read_event};
 
@@ -61,13 +62,33 @@ pub enum Event {
     },
 }
 
-impl Event {
+/// A chain of messages of which none led to a claim or a launch ends after so many. Lambda's own stop of recursive loops
+/// is off: it would count those that do.
+pub const MOST_HOPS: u8 = 20;
+
+/// An event in the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// What the dispatcher is told.
+    #[serde(flatten)]
+    pub event: Event,
+    /// How many messages led to this one since a hook, a tick, a claim or a launch.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hops: u8,
+}
+
+impl Message {
+    /// An event that nothing led to.
+    pub fn new(event: Event) -> Message {
+        Message { event, hops: 0 }
+    }
+
     /// Reads a message of the queue: one of ours, or an event of ECS; `None` for what we do not know or need.
-    pub fn read(body: &str) -> Option<Event> {
-        if let Ok(event) = serde_json::from_str(body) {
-            return Some(event);
+    pub fn read(body: &str) -> Option<Message> {
+        if let Ok(message) = serde_json::from_str(body) {
+            return Some(message);
         }
-        read_event(&serde_json::from_str(body).ok()?).map(Event::Stopped)
+        read_event(&serde_json::from_str(body).ok()?).map(Event::Stopped).map(Message::new)
     }
 }
 
@@ -75,16 +96,40 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Later {
     /// The message.
-    pub event: Event,
+    pub message: Message,
     /// Not before this has passed; at most 15 minutes (SQS).
     pub delay: Duration,
+    /// A job was claimed meanwhile, so a new chain begins.
+    pub begins_chain: bool,
 }
 
 impl Later {
     /// `event`, after `seconds`.
     pub fn new(event: Event, seconds: u64) -> Self {
-        Later { event, delay: Duration::from_secs(seconds) }
+        Later::after(event, Duration::from_secs(seconds))
     }
+
+    /// `event`, after `delay`.
+    pub fn after(event: Event, delay: Duration) -> Self {
+        Later { message: Message::new(event), delay, begins_chain: false }
+    }
+
+    /// The same message as the next after one of `hops`; `None` at the end of a chain.
+    pub(super) fn behind(mut self, hops: u8) -> Option<Later> {
+        if self.begins_chain {
+            return Some(self);
+        }
+        self.message.hops = hops.saturating_add(1);
+        if self.message.hops > MOST_HOPS {
+            warn!(event = ?self.message.event, "a chain of {MOST_HOPS} messages led to nothing: the next tick goes on");
+            return None;
+        }
+        Some(self)
+    }
+}
+
+fn is_zero(hops: &u8) -> bool {
+    *hops == 0
 }
 
 #[cfg(test)]
@@ -98,10 +143,20 @@ mod tests {
             json!({"detail-type": "ECS Task State Change", "detail": {"taskArn": "arn", "lastStatus": status}})
                 .to_string()
         };
-        assert_eq!(Event::read(r#"{"event": "tick"}"#), Some(Event::Tick));
-        assert!(matches!(Event::read(&stopped("STOPPED")), Some(Event::Stopped(task)) if task.task == "arn"));
-        assert_eq!(Event::read(&stopped("RUNNING")), None);
-        assert_eq!(Event::read("{}"), None);
-        assert_eq!(Event::read("not JSON"), None);
+        let read = |body: &str| Message::read(body).map(|message| (message.event, message.hops));
+        assert_eq!(read(r#"{"event": "tick"}"#), Some((Event::Tick, 0)));
+        assert_eq!(read(r#"{"event": "tick", "hops": 7}"#), Some((Event::Tick, 7)));
+        assert!(matches!(read(&stopped("STOPPED")), Some((Event::Stopped(task), 0)) if task.task == "arn"));
+        assert_eq!(read(&stopped("RUNNING")), None);
+        assert_eq!(read("{}"), None);
+        assert_eq!(read("not JSON"), None);
+    }
+
+    #[test]
+    fn a_chain_ends_after_twenty_hops() {
+        let next = |hops| Later::new(Event::Tick, 0).behind(hops).map(|later| later.message.hops);
+        assert_eq!((next(0), next(19), next(20), next(255)), (Some(1), Some(20), None, None));
+        let text = serde_json::to_string(&Message { event: Event::Tick, hops: 3 }).unwrap();
+        assert_eq!(Message::read(&text), Some(Message { event: Event::Tick, hops: 3 }));
     }
 }

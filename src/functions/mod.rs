@@ -6,14 +6,19 @@
 mod broker;
 mod dispatcher;
 mod event;
+mod readers;
 mod secrets;
 mod timeouts;
 mod webhook;
 
-pub use broker::{Broker, BrokerAnswer, BrokerRequest};
+pub use broker::{Broker, BrokerAnswer, BrokerRequest, not_ready};
 pub use dispatcher::{Dispatcher, Handled};
-pub use event::{Event, Later};
-pub use secrets::{BrokerKeys, DispatcherSecrets, Refreshable};
+pub use event::{Event, Later, Message};
+pub(crate) use readers::is_sha256;
+pub use readers::{
+    FleetReader, NotReady, PackedAgents, RunnerTokens, SecretReader, runner_tokens, signing_key, webhook_secrets,
+};
+pub use secrets::{BrokerKeys, DispatcherSecrets, Refreshable, RereadKeys};
 pub use timeouts::aws_timeouts;
 pub use webhook::{WebhookAnswer, answer_hook};
 

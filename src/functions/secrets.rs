@@ -1,9 +1,12 @@
-//! Owns the secrets of the functions: who has which, and how they are replaced while a function is warm.
+//! Which secrets each function holds, and how they are replaced while it is warm.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use futures::future::BoxFuture;
 use secrecy::SecretString;
+
+use crate::ledger::keys::SigningKey;
 
 /// A value that can be replaced under its readers.
 #[derive(Debug, Default)]
@@ -32,7 +35,7 @@ impl<T> Refreshable<T> {
     }
 }
 
-/// What the dispatcher knows.
+/// The dispatcher's secrets.
 #[derive(Clone, Debug)]
 pub struct DispatcherSecrets {
     /// Runner tokens by the runner's name in the fleet.
@@ -41,13 +44,16 @@ pub struct DispatcherSecrets {
     pub ticket_key: SecretString,
 }
 
-/// What the broker knows.
+/// The broker's keys.
 #[derive(Clone, Debug)]
 pub struct BrokerKeys {
-    /// Signs tickets.
-    pub ticket_key: SecretString,
-    /// Signs grants.
-    pub grant_key: SecretString,
-    /// What a helper must prove to hold.
-    pub launch_key: SecretString,
+    /// Tickets are signed with it.
+    pub ticket_key: SigningKey,
+    /// Grants are signed with it.
+    pub grant_key: SigningKey,
+    /// A helper must prove that it holds it.
+    pub launch_key: SigningKey,
 }
+
+/// Reads the keys again, because something was signed with none of those at hand; replaces them where they are held.
+pub type RereadKeys = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;

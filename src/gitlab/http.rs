@@ -1,5 +1,7 @@
 //! Owns the HTTP client for GitLab and the broker: who we say we are, time limits, trust.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder};
@@ -27,7 +29,7 @@ impl Sender {
 
 /// Why no HTTP client could be made.
 #[derive(Debug, Error)]
-#[error("cannot set up TLS; check the certificates in `CI_SERVER_TLS_CA_FILE`")]
+#[error("cannot set up TLS; check the certificates of GitLab: the runner's `tls_ca`, or `CI_SERVER_TLS_CA_FILE`")]
 pub struct HttpError(#[source] reqwest::Error);
 
 /// A client with the house's time limits: 10 s to connect, 30 s without a byte.
@@ -64,6 +66,35 @@ pub fn http_client_with(
             let bundled = bundled.filter_map(|der| Certificate::from_der(der).ok());
             builder().tls_certs_only(bundled.chain(certificates)).build().map_err(HttpError)
         }
+    }
+}
+
+/// Clients by the certificates that they trust besides the system's; clones share them.
+#[derive(Clone, Debug)]
+pub struct HttpClients {
+    sender: Sender,
+    by_trust: Arc<Mutex<BTreeMap<String, Client>>>,
+}
+
+impl HttpClients {
+    /// Clients of `sender`, each made when it is first asked for.
+    pub fn new(sender: Sender) -> Self {
+        HttpClients { sender, by_trust: Arc::default() }
+    }
+
+    /// The client that trusts the PEM certificates `extra_trust`, if there are any.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up or `extra_trust` cannot be read.
+    pub fn trusting(&self, extra_trust: Option<&str>) -> Result<Client, HttpError> {
+        let trust = extra_trust.unwrap_or_default();
+        let mut known = self.by_trust.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = known.get(trust) {
+            return Ok(client.clone());
+        }
+        let client = http_client_with(self.sender, trust.as_bytes(), |builder| builder)?;
+        known.insert(trust.to_owned(), client.clone());
+        Ok(client)
     }
 }
 

@@ -92,14 +92,20 @@ struct Info {
 }
 
 impl RunnerClient {
-    /// A client for the runner with `token` on the GitLab at `instance`.
+    /// A client for the runner with `token` on the GitLab at `instance`, which is also trusted by the PEM certificates
+    /// `tls_ca`.
     ///
     /// Connections are not kept: a thawed Lambda would send a claim into a dead one (aws.md §13).
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(instance: &Url, token: SecretString, system: SystemInfo) -> Result<Self, HttpError> {
-        let http = http_client_with(Sender::Dispatcher, &[], |builder| {
+    pub fn new(
+        instance: &Url,
+        token: SecretString,
+        system: SystemInfo,
+        tls_ca: Option<&str>,
+    ) -> Result<Self, HttpError> {
+        let http = http_client_with(Sender::Dispatcher, tls_ca.unwrap_or_default().as_bytes(), |builder| {
             builder.read_timeout(CLAIM_READ_TIMEOUT).pool_max_idle_per_host(0)
         })?;
         Ok(RunnerClient { http, api: api_url(instance), token, system })

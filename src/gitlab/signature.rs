@@ -96,6 +96,11 @@ fn verify_signature(secrets: &WebhookSecrets, headers: &HeaderMap, body: &[u8], 
     }
 }
 
+/// Whether `token` is `whsec_` and the base64 of a key of at least 24 bytes, the shortest that Standard Webhooks allow.
+pub fn is_signing_token(token: &str) -> bool {
+    signing_key(&SecretString::from(token)).is_some_and(|key| key.len() >= 24)
+}
+
 /// The key of a signing token is what its base64 part decodes to.
 fn signing_key(token: &SecretString) -> Option<Vec<u8>> {
     STANDARD.decode(token.expose_secret().strip_prefix("whsec_")?).ok()

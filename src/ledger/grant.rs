@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::JobKey;
-use super::keys::{read_signed, sign};
+use super::keys::{SigningKey, read_signed, sign};
 
 /// What one running job may ask of the broker, until its record is settled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +32,8 @@ impl Grant {
         sign(key, "grant", self)
     }
 
-    /// Reads a grant that was signed with `key`.
-    pub fn read(key: &SecretString, text: &str) -> Option<Grant> {
+    /// Reads a grant that was signed with `key`, or with the one before it.
+    pub fn read(key: &SigningKey, text: &str) -> Option<Grant> {
         read_signed(key, "grant", text)
     }
 }

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::JobKey;
-use super::keys::{read_signed, sign};
+use super::keys::{SigningKey, read_signed, sign};
 
 /// Opens one claim. Whoever may describe tasks sees it; it is worth nothing without the launch key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +21,8 @@ impl Ticket {
         sign(key, "ticket", self)
     }
 
-    /// Reads a ticket that was signed with `key`.
-    pub fn read(key: &SecretString, text: &str) -> Option<Ticket> {
+    /// Reads a ticket that was signed with `key`, or with the one before it.
+    pub fn read(key: &SigningKey, text: &str) -> Option<Ticket> {
         read_signed(key, "ticket", text)
     }
 }

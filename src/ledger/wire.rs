@@ -63,6 +63,8 @@ pub struct RunnerSettings {
     pub clone_url: Option<String>,
     /// The largest cache archive, in bytes.
     pub max_uploaded_archive_size: Option<u64>,
+    /// The certificates that GitLab is trusted by besides the public ones, in PEM.
+    pub tls_ca: Option<String>,
 }
 
 /// What a trace and a cache key tell of the runner.

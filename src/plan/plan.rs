@@ -83,7 +83,10 @@ pub enum PlanError {
         size: TaskSize,
     },
     /// No agent was uploaded for this processor.
-    #[error("this deployment has no agent for {0}: leave the tag out, or deploy one")]
+    #[error(
+        "this deployment has no agent for {0} processors, for it was built without that target: ask for the other \
+         processor, or deploy a release that was built with it"
+    )]
     NoAgent(Arch),
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::functions::{Dispatcher, Event};
+use crate::functions::{Dispatcher, Event, Message as DispatcherMessage};
 use crate::ledger::Ledger;
 
 use super::clock::Clock;
@@ -54,7 +54,7 @@ impl Deployment {
 
     /// A minute has passed.
     pub fn tick(&self) {
-        self.send(&Event::Tick, Duration::ZERO);
+        self.send(&DispatcherMessage::new(Event::Tick), Duration::ZERO);
     }
 
     /// Kills the dispatcher where it stands; its messages come again after their visibility timeout.
@@ -72,8 +72,8 @@ impl Deployment {
         self.dispatcher_invocations.running() + self.broker_invocations.running()
     }
 
-    pub(super) fn send(&self, event: &Event, delay: Duration) {
-        self.queue.send(serde_json::to_string(event).expect("events are plain data"), delay);
+    pub(super) fn send(&self, message: &DispatcherMessage, delay: Duration) {
+        self.queue.send(serde_json::to_string(message).expect("messages are plain data"), delay);
     }
 
     /// Feeds the dispatcher from the queue until `stop`, in at most `at_once` invocations at one time.
@@ -113,7 +113,7 @@ impl Deployment {
     async fn invoke(&self, batch: Vec<Message>) {
         let (mut ids, mut events) = (Vec::new(), Vec::new());
         for message in batch {
-            match Event::read(&message.body) {
+            match DispatcherMessage::read(&message.body) {
                 Some(event) => {
                     ids.push(message.id);
                     events.push(event);
@@ -125,7 +125,7 @@ impl Deployment {
         let invocation = async move { dispatcher.handle(&events, deadline).await };
         let Some(handled) = self.dispatcher_invocations.run(invocation).await else { return };
         for later in &handled.later {
-            self.send(&later.event, later.delay);
+            self.send(&later.message, later.delay);
         }
         for (place, id) in ids.into_iter().enumerate() {
             if !handled.failed.contains(&place) {

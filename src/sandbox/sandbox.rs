@@ -14,9 +14,10 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Fleet, FleetError};
-use crate::functions::{Broker, BrokerKeys, Dispatcher, DispatcherSecrets, Now, Refreshable};
-use crate::gitlab::{HttpError, RunnerClient, RunnerError, Sender, SystemInfo, WebhookSecrets, http_client};
+use crate::functions::{Broker, BrokerKeys, Dispatcher, DispatcherSecrets, Now, PackedAgents, Refreshable};
+use crate::gitlab::{HttpClients, HttpError, RunnerClient, RunnerError, Sender, SystemInfo, WebhookSecrets};
 use crate::launch;
+use crate::ledger::keys::SigningKey;
 use crate::ledger::{LOOK_SPACING, Ledger, Store};
 use crate::plan::VOCABULARY;
 
@@ -53,6 +54,8 @@ pub struct Settings {
     pub ticks: bool,
     /// Invocations of the dispatcher at one time.
     pub dispatchers: usize,
+    /// The broker's role has `s3:ListBucket`, as a deployment gives it.
+    pub broker_may_list: bool,
     /// Looks at one runner begin so far apart; a deployment's [`LOOK_SPACING`] unless nobody else asks this GitLab.
     pub look_spacing: SignedDuration,
 }
@@ -73,6 +76,7 @@ impl Default for Settings {
             fleet: Box::new(|_| {}),
             ticks: true,
             dispatchers: 10,
+            broker_may_list: true,
             look_spacing: LOOK_SPACING,
         }
     }
@@ -165,16 +169,23 @@ impl Sandbox {
         let broker = Broker {
             fleet: Arc::clone(&fleet),
             ledger: Ledger::new(Store::new(aws::s3(world.s3.url(), "broker"), LEDGER)),
-            s3: aws::s3(world.s3.url(), "broker"),
+            s3: match settings.broker_may_list {
+                true => aws::s3(world.s3.url(), "broker"),
+                false => aws::s3_as(aws::UNLISTING_KEY, world.s3.url(), "broker"),
+            },
             logs: aws::logs(world.ecs.url(), "broker"),
             keys: Refreshable::new(secrets.broker_keys()),
+            // The keys of a sandbox are never rotated.
+            reread_keys: Arc::new(|| Box::pin(std::future::ready(()))),
+            packed: PackedAgents::default(),
+            uploaded: Arc::default(),
             now: Arc::clone(&now),
         };
         let dispatcher = Dispatcher {
             fleet: Arc::clone(&fleet),
             ledger: Ledger::new(Store::new(aws::s3(world.s3.url(), "dispatcher"), LEDGER)),
             ecs: launch::Ecs::new(aws::ecs(world.ecs.url(), "dispatcher"), CLUSTER, aws::REGION),
-            http: http_client(Sender::Dispatcher)?,
+            http: HttpClients::new(Sender::Dispatcher),
             secrets: Refreshable::new(DispatcherSecrets {
                 runner_tokens,
                 ticket_key: SecretString::from(secrets.ticket_key.as_str()),
@@ -274,10 +285,11 @@ impl SandboxSecrets {
     }
 
     fn broker_keys(&self) -> BrokerKeys {
+        let key = |text: &str| SigningKey::new(SecretString::from(text));
         BrokerKeys {
-            ticket_key: SecretString::from(self.ticket_key.as_str()),
-            grant_key: SecretString::from(self.grant_key.as_str()),
-            launch_key: SecretString::from(self.launch_key.as_str()),
+            ticket_key: key(&self.ticket_key),
+            grant_key: key(&self.grant_key),
+            launch_key: key(&self.launch_key),
         }
     }
 
@@ -296,7 +308,8 @@ async fn register(
         let name = spec.description.clone();
         let token = SecretString::from(gitlab.add_runner(spec));
         let instance = gitlab.url().parse().map_err(|error| SandboxError::Agent(format!("{error}")))?;
-        let client = RunnerClient::new(&instance, token.clone(), SystemInfo { system_id: "r_sandbox00001".into() })?;
+        let client =
+            RunnerClient::new(&instance, token.clone(), SystemInfo { system_id: "r_sandbox00001".into() }, None)?;
         let verified = client.verify().await?;
         runners.push((name.clone(), Some(verified.id)));
         tokens.insert(name, token);

@@ -47,6 +47,7 @@ impl World {
             elsewhere: cache.map(|root| (fleet::CACHE.to_owned(), root)).into_iter().collect(),
             access_key: aws::ACCESS_KEY.into(),
             secret_key: aws::SECRET_KEY.into(),
+            unlisting_key: Some(aws::UNLISTING_KEY.into()),
         })
         .await?;
         let (events, ecs_events) = unbounded_channel();

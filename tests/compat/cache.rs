@@ -264,6 +264,35 @@ large: {<<: *seq, variables: {CACHE_MAX_UPLOADED_ARCHIVE_SIZE: 1000000}, cache: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_missing_cache_is_a_miss_for_a_broker_that_may_not_list_its_bucket() {
+    let pipeline = "
+stages: [one, two]
+save: {stage: one, cache: {key: there, paths: [a]}, script: [echo content > a]}
+restore:
+  stage: two
+  cache: {key: missing, fallback_keys: [missing-too, there], paths: [a], policy: pull}
+  script: [cat a]
+miss:
+  stage: two
+  cache: {key: missing, paths: [a], policy: pull}
+  script: ['! test -e a']
+";
+    let settings = Settings { broker_may_list: false, ..Settings::default() };
+    let jobs = crate::run::jobs_with(settings, pipeline).await;
+    let lacks = "file does not exist, or the broker's role lacks `s3:ListBucket` for the cache's bucket";
+    jobs["restore"].passed().says(&[
+        "Checking cache for missing-protected...",
+        lacks,
+        "Checking cache for missing-too-protected...",
+        lacks,
+        "Checking cache for there-protected...",
+        "Successfully extracted cache",
+        "content",
+    ]);
+    jobs["miss"].passed().says(&[lacks]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cache_that_does_not_come_in_time_is_given_up() {
     let story = story(
         "

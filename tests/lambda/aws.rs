@@ -1,4 +1,4 @@
-//! Secrets Manager and SQS, as far as the functions use them: GetSecretValue and SendMessage.
+//! Secrets Manager and SQS, as far as the functions use them: GetSecretValue with its stages, and SendMessage.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,25 +16,47 @@ pub struct Aws {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
-    secrets: HashMap<String, String>,
+    /// The current version of each secret, and the one before it.
+    secrets: Mutex<HashMap<String, (String, Option<String>)>>,
     messages: Mutex<Vec<Value>>,
+    fails: Mutex<bool>,
+    reads: Mutex<usize>,
 }
 
 impl Aws {
     /// Starts them with these secrets.
     pub async fn start(secrets: &[(&str, &str)]) -> Aws {
-        let secrets = secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let shared = Arc::new(Shared { secrets, messages: Mutex::default() });
+        let shared = Arc::new(Shared::default());
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Aws { url, shared }
+        let aws = Aws { url, shared };
+        secrets.iter().for_each(|(name, value)| aws.put_secret(name, value));
+        aws
     }
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// PutSecretValue: the value before becomes the previous one.
+    pub fn put_secret(&self, name: &str, value: &str) {
+        let mut secrets = self.shared.secrets.lock().expect("no panic");
+        let previous = secrets.get(name).map(|(current, _)| current.clone());
+        secrets.insert(name.to_owned(), (value.to_owned(), previous));
+    }
+
+    /// From now on Secrets Manager answers 500, or again as it should.
+    pub fn fail(&self, fail: bool) {
+        *self.shared.fails.lock().expect("no panic") = fail;
+    }
+
+    /// How often secrets were asked for.
+    pub fn reads(&self) -> usize {
+        *self.shared.reads.lock().expect("no panic")
     }
 
     /// The bodies of all messages.
@@ -47,12 +69,7 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     let target = headers.get("x-amz-target").and_then(|t| t.to_str().ok()).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     match target {
-        "secretsmanager.GetSecretValue" => match body["SecretId"].as_str().and_then(|id| shared.secrets.get(id)) {
-            Some(text) => json!({"SecretString": text}).to_string().into_response(),
-            None => {
-                (StatusCode::BAD_REQUEST, json!({"__type": "ResourceNotFoundException"}).to_string()).into_response()
-            }
-        },
+        "secretsmanager.GetSecretValue" => get_secret_value(&shared, &body),
         "AmazonSQS.SendMessage" => {
             let text = body["MessageBody"].as_str().unwrap_or_default();
             let message = serde_json::from_str(text).unwrap_or_default();
@@ -60,5 +77,24 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             json!({"MessageId": "1"}).to_string().into_response()
         }
         other => (StatusCode::NOT_IMPLEMENTED, other.to_owned()).into_response(),
+    }
+}
+
+fn get_secret_value(shared: &Shared, body: &Value) -> Response {
+    *shared.reads.lock().expect("no panic") += 1;
+    if *shared.fails.lock().expect("no panic") {
+        return (StatusCode::INTERNAL_SERVER_ERROR, json!({"__type": "InternalServiceError"}).to_string())
+            .into_response();
+    }
+    let secrets = shared.secrets.lock().expect("no panic");
+    let secret = body["SecretId"].as_str().and_then(|id| secrets.get(id));
+    let text = match (secret, body["VersionStage"].as_str()) {
+        (Some((_, previous)), Some("AWSPREVIOUS")) => previous.as_ref(),
+        (Some((current, _)), Some("AWSCURRENT") | None) => Some(current),
+        _ => None,
+    };
+    match text {
+        Some(text) => json!({"SecretString": text}).to_string().into_response(),
+        None => (StatusCode::BAD_REQUEST, json!({"__type": "ResourceNotFoundException"}).to_string()).into_response(),
     }
 }

@@ -58,6 +58,7 @@ impl Function {
             .env("AWS_SECRET_ACCESS_KEY", "sandbox-secret-key")
             .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", aws.url())
             .env("AWS_ENDPOINT_URL_SQS", aws.url())
+            .env("MAYFLY_STACK", "{}")
             .env("MAYFLY_QUEUE_URL", format!("{}/123456789012/queue", aws.url()))
             .envs(variables.iter().copied())
             .stdin(Stdio::null())

@@ -6,12 +6,15 @@
 #[expect(dead_code, reason = "the stories need more of it")]
 mod support;
 
+#[expect(dead_code, reason = "the readers' test needs more of it")]
 mod aws;
 mod function;
 
 use std::sync::Arc;
 
 use futures::FutureExt;
+use mayfly::ledger::keys::proof;
+use mayfly::ledger::{JobKey, Ticket};
 use mayfly::sandbox::Settings;
 use mayfly::sandbox::ecs::{Ending, Runtime};
 use mayfly::sandbox::gitlab::RunnerSpec;
@@ -64,46 +67,192 @@ async fn the_webhook_puts_a_genuine_hook_on_the_queue_and_refuses_a_forged_one()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_without_a_token_answers_503_with_what_to_do() {
+    let aws = Aws::start(&[("webhook", "{\"secret_tokens\": []}")]).await;
+    let function = Function::start("webhook", &aws, &[("MAYFLY_WEBHOOK_SECRET", "webhook")]).await;
+    let headers = [("x-gitlab-event", "Job Hook"), ("x-gitlab-token", "")];
+    for text in ["{\"secret_tokens\": [\"\"]}", "{\"signing_tokens\": [\"whsec_\"]}", "hush", "{}"] {
+        aws.put_secret("webhook", text);
+        let answer = function.request("POST", "/", &headers, "{}").await;
+        let body = answer["body"].as_str().unwrap_or_default();
+        assert_eq!(answer["statusCode"], 503, "{answer}");
+        assert!(
+            body.starts_with("Mayfly is not set up yet: the secret `webhook` ") && !body.contains("hush"),
+            "{body}"
+        );
+    }
+    aws.put_secret("webhook", "{\"secret_token\": \"open\"}");
+    let headers = [("x-gitlab-event", "Job Hook"), ("x-gitlab-token", "open")];
+    let hook = json!({"object_kind": "build", "build_id": 7, "build_status": "pending"}).to_string();
+    assert_eq!(function.request("POST", "/", &headers, &hook).await["statusCode"], 200);
+}
+
+/// What the template gives dispatcher and broker, for a sandbox's S3 and ECS.
+struct Stack {
+    description: String,
+    package: tempfile::TempDir,
+    s3: String,
+    ecs: String,
+}
+
+impl Stack {
+    fn of(story: &Story) -> Stack {
+        let fleet = &story.sandbox.fleet;
+        let description = json!({
+            "stack_id": "arn:aws:cloudformation:us-east-1:123456789012:stack/ci/2f", "region": fleet.region,
+            "prefix": "mayfly", "tasks": fleet.tasks, "broker": {"agents_bucket": fleet.broker.agents_bucket},
+            "ledger": fleet.ledger, "cache": {"bucket": fleet.cache.bucket},
+        });
+        let package = tempfile::tempdir().expect("a directory");
+        let agents = package.path().join("agents");
+        std::fs::create_dir(&agents).expect("a directory");
+        std::fs::write(agents.join(AGENT_SHA256), AGENT).expect("a file");
+        let list = json!({"amd64": AGENT_SHA256}).to_string();
+        std::fs::write(package.path().join("agents.json"), list).expect("a file");
+        let (s3, ecs) = (story.sandbox.s3.url().to_owned(), story.sandbox.ecs.url().to_owned());
+        Stack { description: description.to_string(), package, s3, ecs }
+    }
+
+    fn variables(&self) -> Vec<(&str, &str)> {
+        vec![
+            ("MAYFLY_STACK", &self.description),
+            ("MAYFLY_FLEET", "s3://agents/fleet.toml"),
+            ("MAYFLY_BROKER_URL", "https://broker.test"),
+            ("MAYFLY_RUNNER_TOKENS", "tokens"),
+            ("MAYFLY_TICKET_KEY", "ticket"),
+            ("MAYFLY_GRANT_KEY", "grant"),
+            ("MAYFLY_LAUNCH_KEY", "launch"),
+            ("LAMBDA_TASK_ROOT", self.package.path().to_str().expect("a plain path")),
+            ("AWS_ENDPOINT_URL_S3", &self.s3),
+            ("AWS_ENDPOINT_URL_ECS", &self.ecs),
+        ]
+    }
+
+    async fn put_fleet(&self, story: &Story) {
+        let runner = format!("[[runners]]\nname = \"lambda\"\nurl = \"{}\"\n", story.sandbox.gitlab.url());
+        let text = format!("[images]\ndefault = \"busybox\"\n{runner}");
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+            .region(aws_sdk_s3::config::Region::new("us-east-1"))
+            .endpoint_url(&self.s3)
+            .force_path_style(true)
+            .credentials_provider(aws_credential_types::Credentials::new(
+                "AKIASANDBOX",
+                "sandbox-secret-key",
+                None,
+                None,
+                "test",
+            ))
+            .build();
+        let put = aws_sdk_s3::Client::from_conf(config).put_object().bucket("agents").key("fleet.toml");
+        put.body(text.into_bytes().into()).send().await.expect("it is put");
+    }
+}
+
+const AGENT: &[u8] = b"an agent";
+/// `printf 'an agent' | sha256sum`
+const AGENT_SHA256: &str = "647936ec3e40783d8d86fad9d2d8acfac4613dee5c3eb516ef433fed532f8d86";
+const KEYS: [(&str, &str); 3] =
+    [("ticket", "ticket-key-ticket-key"), ("grant", "grant-key-grant-key-"), ("launch", "launch-key-launch-key")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_fleet_is_there_ticks_are_dropped_and_the_broker_answers_503() {
+    let story = story().await;
+    let stack = Stack::of(&story);
+    let aws = Aws::start(&KEYS).await;
+    aws.put_secret("tokens", "{}");
+    let dispatcher = Function::start("dispatcher", &aws, &stack.variables()).await;
+    let broker = Function::start("broker", &aws, &stack.variables()).await;
+
+    let tick = json!({"Records": [
+        {"messageId": "m1", "body": "{\"event\": \"tick\"}"},
+        {"messageId": "m2", "body": "{\"event\": \"knock\", \"instance\": null, \"job\": 7}"},
+    ]});
+    assert_eq!(dispatcher.invoke(&tick).await, json!({"batchItemFailures": []}));
+    let answer = broker.request("POST", "/open", &[], "{}").await;
+    assert_eq!(answer["statusCode"], 503, "{answer}");
+    let body = answer["body"].as_str().unwrap_or_default();
+    assert!(body.contains("aws s3 cp fleet.toml s3://agents/fleet.toml"), "{body}");
+
+    // With the fleet and no token the tick is handled; without a restart.
+    stack.put_fleet(&story).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    assert_eq!(dispatcher.invoke(&tick).await, json!({"batchItemFailures": []}));
+    let answer = broker.request("POST", "/open", &[], "{}").await;
+    assert_eq!(answer["statusCode"], 400, "{answer}");
+
+    // A secret that cannot be read now is no missing step: what is not a tick comes again.
+    let failing = Aws::start(&KEYS).await;
+    failing.fail(true);
+    let dispatcher = Function::start("dispatcher", &failing, &stack.variables()).await;
+    assert_eq!(dispatcher.invoke(&tick).await, json!({"batchItemFailures": [{"itemIdentifier": "m2"}]}));
+    story.sandbox.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_dispatcher_claims_and_launches_on_a_tick_and_the_broker_opens_nothing_for_strangers() {
     let story = story().await;
     // This deployment has a runner of its own; the sandbox's own one hears nothing.
     story.sandbox.gitlab.faults().lose_next_hooks(usize::MAX);
     let token = story.sandbox.gitlab.add_runner(RunnerSpec { description: "lambda".into(), ..RunnerSpec::default() });
-    let mut fleet = (*story.sandbox.fleet).clone();
-    fleet.runners[0].name = "lambda".into();
-    fleet.runners[0].token = "runner-token".into();
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("fleet.toml");
-    std::fs::write(&path, toml::to_string(&fleet).expect("it is plain data")).expect("a file");
-    let aws = Aws::start(&[("runner-token", &token), ("ticket", "k1"), ("grant", "k2"), ("launch", "k3")]).await;
-    let s3 = story.sandbox.s3.url().to_owned();
-    let ecs = story.sandbox.ecs.url().to_owned();
-    let variables = [
-        ("MAYFLY_FLEET", path.to_str().expect("a plain path")),
-        ("MAYFLY_TICKET_KEY", "ticket"),
-        ("MAYFLY_GRANT_KEY", "grant"),
-        ("MAYFLY_LAUNCH_KEY", "launch"),
-        ("AWS_ENDPOINT_URL_S3", &s3),
-        ("AWS_ENDPOINT_URL_ECS", &ecs),
-    ];
+    let stack = Stack::of(&story);
+    stack.put_fleet(&story).await;
+    let aws = Aws::start(&KEYS).await;
+    aws.put_secret("tokens", &json!({"lambda": token, "other": 7}).to_string());
     let job = story.run().jobs().remove(0);
 
-    let dispatcher = Function::start("dispatcher", &aws, &variables).await;
+    let dispatcher = Function::start("dispatcher", &aws, &stack.variables()).await;
     let tick =
         json!({"Records": [{"messageId": "m1", "body": "{\"event\": \"tick\"}"}, {"messageId": "m2", "body": "?"}]});
     let answer = dispatcher.invoke(&tick).await;
     assert_eq!(answer, json!({"batchItemFailures": []}));
     in_time(job.reached("running")).await;
     until("a task", || story.sandbox.ecs.live_tasks() == 1).await;
+    let task = story.sandbox.ecs.tasks().remove(0).json.to_string();
+    assert!(task.contains(AGENT_SHA256) && task.contains("https://broker.test"), "{task}");
 
-    let broker = Function::start("broker", &aws, &variables).await;
-    let sha256 = &story.sandbox.fleet.broker.agents["amd64"];
-    let agent = broker.request("GET", &format!("/agent/{sha256}"), &[], "").await;
-    assert_eq!(agent["statusCode"], 302, "{agent}");
-    let location = agent["headers"]["location"].as_str().expect("a location").to_owned();
-    assert!(reqwest::get(location).await.expect("an answer").status().is_success());
+    let broker = Function::start("broker", &aws, &stack.variables()).await;
+    let missing = broker.request("GET", &format!("/agent/{}", "0".repeat(64)), &[], "").await;
+    assert_eq!(missing["statusCode"], 404, "{missing}");
+    let odd = broker.request("GET", "/agent/..%2Ffleet.toml", &[], "").await;
+    assert_eq!(odd["statusCode"], 404, "{odd}");
+    for _ in 0..2 {
+        let agent = broker.request("GET", &format!("/agent/{AGENT_SHA256}"), &[], "").await;
+        assert_eq!(agent["statusCode"], 302, "{agent}");
+        let location = agent["headers"]["location"].as_str().expect("a location").to_owned();
+        let agent = reqwest::get(location).await.expect("an answer").bytes().await.expect("a body");
+        assert_eq!(agent, AGENT);
+    }
     let stranger = json!({"ticket": "x.y", "nonce": "n".repeat(32), "proof": "p"}).to_string();
     let refused = broker.request("POST", "/open", &[], &stranger).await;
     assert_eq!(refused["statusCode"], 403, "{refused}");
+    story.sandbox.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_rotated_refuses_nobody_who_holds_the_new_or_the_old_one() {
+    let story = story().await;
+    let stack = Stack::of(&story);
+    stack.put_fleet(&story).await;
+    let aws = Aws::start(&KEYS).await;
+    let broker = Function::start("broker", &aws, &stack.variables()).await;
+    let open = async |ticket_key: &str, launch_key: &str| {
+        let job = JobKey::new(&"https://gitlab.test".parse().expect("a URL"), 1);
+        let ticket = Ticket { job, attempt: 1 }.sign(&ticket_key.into());
+        let nonce = "n".repeat(32);
+        let proof = proof(&launch_key.into(), &ticket, &nonce);
+        let body = json!({"ticket": ticket, "nonce": nonce, "proof": proof}).to_string();
+        let answer = broker.request("POST", "/open", &[], &body).await;
+        answer["body"].as_str().unwrap_or_default().to_owned()
+    };
+    let known = "the ledger knows no such job";
+    let (old_ticket, old_launch) = (KEYS[0].1, KEYS[2].1);
+    assert!(open(old_ticket, old_launch).await.contains(known));
+    aws.put_secret("ticket", "another-ticket-key");
+    aws.put_secret("launch", "another-launch-key");
+    assert!(open("another-ticket-key", "another-launch-key").await.contains(known));
+    assert!(open(old_ticket, old_launch).await.contains(known));
+    assert!(open("a-key-of-a-stranger", old_launch).await.contains("this is no ticket of ours"));
+    assert!(open(old_ticket, "a-key-of-a-stranger").await.contains("without the launch key"));
     story.sandbox.shutdown().await;
 }

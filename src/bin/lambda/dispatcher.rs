@@ -1,21 +1,23 @@
-//! The dispatcher behind its queue: batches with partial failures.
+//! The dispatcher behind its queues: batches with partial failures.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context;
 use aws_config::SdkConfig;
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use mayfly::config::Fleet;
-use mayfly::functions::{Dispatcher, DispatcherSecrets, Event, Later, Refreshable};
-use mayfly::gitlab::{Sender, http_client};
+use mayfly::functions::{
+    Dispatcher, DispatcherSecrets, FleetReader, Handled, Later, Message, NotReady, Refreshable, RunnerTokens,
+    SecretReader, runner_tokens, signing_key,
+};
+use mayfly::gitlab::{HttpClients, Sender};
 use mayfly::launch::Ecs;
+use mayfly::ledger::keys::SigningKey;
 use mayfly::ledger::{LOOK_SPACING, Ledger, Store};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use super::fleet::fleet;
-use super::secrets::SecretStore;
-use super::variable;
+use super::environment::{FLEET, ledger_bucket, packed_agents, stack, variable};
 
 #[derive(Deserialize)]
 struct SqsEvent {
@@ -44,28 +46,34 @@ struct BatchItemFailure {
 }
 
 struct Function {
-    dispatcher: Dispatcher,
-    store: SecretStore,
+    fleet: FleetReader,
+    tokens: SecretReader<RunnerTokens>,
+    ticket_key: SecretReader<SigningKey>,
+    ledger: Ledger,
+    ecs: Ecs,
+    http: HttpClients,
     sqs: aws_sdk_sqs::Client,
     queue: String,
 }
 
 pub async fn serve(aws: &SdkConfig) -> Result<(), Error> {
-    let store = SecretStore::new(aws);
-    let fleet = Arc::new(fleet(aws).await?);
-    let secrets = Refreshable::new(secrets(&store, &fleet).await?);
-    store.refreshed();
-    let dispatcher = Dispatcher {
-        ledger: Ledger::new(Store::new(aws_sdk_s3::Client::new(aws), &fleet.ledger.bucket)),
-        ecs: Ecs::new(aws_sdk_ecs::Client::new(aws), &fleet.tasks.cluster, &fleet.region),
-        http: http_client(Sender::Dispatcher)?,
-        fleet,
-        secrets,
-        now: Arc::new(Timestamp::now),
-        look_spacing: LOOK_SPACING,
+    let secrets = aws_sdk_secretsmanager::Client::new(aws);
+    let s3 = aws_sdk_s3::Client::new(aws);
+    let broker = variable("MAYFLY_BROKER_URL")?.parse().context("`MAYFLY_BROKER_URL` is not a URL")?;
+    let stack = stack()?.with_broker(Some(broker), packed_agents().by_architecture());
+    let (Some(tasks), Some(region)) = (&stack.tasks, &stack.region) else {
+        return Err("`MAYFLY_STACK` names no cluster or no region".into());
     };
-    let queue = variable("MAYFLY_QUEUE_URL")?;
-    let function = Arc::new(Function { dispatcher, store, sqs: aws_sdk_sqs::Client::new(aws), queue });
+    let function = Arc::new(Function {
+        ledger: Ledger::new(Store::new(s3.clone(), ledger_bucket(&stack)?)),
+        ecs: Ecs::new(aws_sdk_ecs::Client::new(aws), &tasks.cluster, region),
+        fleet: FleetReader::new(s3, &variable(FLEET)?, stack)?,
+        tokens: SecretReader::new(secrets.clone(), variable("MAYFLY_RUNNER_TOKENS")?, runner_tokens),
+        ticket_key: SecretReader::new(secrets, variable("MAYFLY_TICKET_KEY")?, signing_key),
+        http: HttpClients::new(Sender::Dispatcher),
+        sqs: aws_sdk_sqs::Client::new(aws),
+        queue: variable("MAYFLY_QUEUE_URL")?,
+    });
     run(service_fn(move |event| {
         let function = Arc::clone(&function);
         async move { function.handle(event).await }
@@ -75,16 +83,18 @@ pub async fn serve(aws: &SdkConfig) -> Result<(), Error> {
 
 impl Function {
     async fn handle(&self, event: LambdaEvent<SqsEvent>) -> Result<BatchResponse, Error> {
-        if self.store.is_stale() {
-            self.dispatcher.secrets.replace(secrets(&self.store, &self.dispatcher.fleet).await?);
-            self.store.refreshed();
-        }
         let deadline = i64::try_from(event.context.deadline).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let deadline = deadline.unwrap_or_else(Timestamp::now);
-        // What we do not know is not ours to keep: it is taken from the queue.
-        let read = |record: SqsRecord| Some((record.message_id, Event::read(&record.body)?));
-        let (ids, events): (Vec<_>, Vec<_>) = event.payload.records.into_iter().filter_map(read).unzip();
-        let handled = self.dispatcher.handle(&events, deadline).await;
+        // A message of a shape that we do not know is taken from the queue.
+        let read = |record: SqsRecord| Some((record.message_id, Message::read(&record.body)?));
+        let (ids, messages): (Vec<_>, Vec<_>) = event.payload.records.into_iter().filter_map(read).unzip();
+        let handled = match self.dispatcher().await {
+            Ok(dispatcher) => dispatcher.handle(&messages, deadline).await,
+            Err(why) => {
+                warn!("{why}");
+                Handled { failed: why.come_again(&messages), ..Handled::default() }
+            }
+        };
         for later in &handled.later {
             self.send(later).await?;
         }
@@ -93,19 +103,26 @@ impl Function {
         Ok(BatchResponse { batch_item_failures: failures.collect() })
     }
 
+    /// The dispatcher as the fleet and the secrets are now.
+    async fn dispatcher(&self) -> Result<Dispatcher, NotReady> {
+        let (fleet, tokens, key) = tokio::try_join!(self.fleet.get(), self.tokens.get(), self.ticket_key.get())?;
+        let secrets = DispatcherSecrets { runner_tokens: (*tokens).clone(), ticket_key: key.current.clone() };
+        Ok(Dispatcher {
+            fleet,
+            ledger: self.ledger.clone(),
+            ecs: self.ecs.clone(),
+            http: self.http.clone(),
+            secrets: Refreshable::new(secrets),
+            now: Arc::new(Timestamp::now),
+            look_spacing: LOOK_SPACING,
+        })
+    }
+
     async fn send(&self, later: &Later) -> Result<(), Error> {
         let delay = i32::try_from(later.delay.as_secs().min(900))?;
-        let body = serde_json::to_string(&later.event)?;
+        let body = serde_json::to_string(&later.message)?;
         let message = self.sqs.send_message().queue_url(&self.queue).message_body(body);
         message.delay_seconds(delay).send().await?;
         Ok(())
     }
-}
-
-async fn secrets(store: &SecretStore, fleet: &Fleet) -> anyhow::Result<DispatcherSecrets> {
-    let mut runner_tokens = BTreeMap::new();
-    for runner in &fleet.runners {
-        runner_tokens.insert(runner.name.clone(), store.text(&runner.token).await?);
-    }
-    Ok(DispatcherSecrets { runner_tokens, ticket_key: store.text(&variable("MAYFLY_TICKET_KEY")?).await? })
 }

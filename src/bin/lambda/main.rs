@@ -4,8 +4,7 @@
 
 mod broker;
 mod dispatcher;
-mod fleet;
-mod secrets;
+mod environment;
 mod webhook;
 
 use anyhow::{Context, bail};
@@ -34,9 +33,6 @@ async fn main() -> anyhow::Result<()> {
 
 async fn sdk(name: &'static str) -> anyhow::Result<SdkConfig> {
     let name = AppName::new(name)?;
-    Ok(aws_config::defaults(BehaviorVersion::latest()).app_name(name).timeout_config(aws_timeouts()).load().await)
-}
-
-fn variable(name: &str) -> anyhow::Result<String> {
-    std::env::var(name).with_context(|| format!("`{name}` is not set for this function"))
+    let config = aws_config::defaults(BehaviorVersion::latest()).app_name(name);
+    Ok(config.timeout_config(aws_timeouts()).load().await)
 }

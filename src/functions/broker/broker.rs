@@ -1,5 +1,8 @@
 //! Answers requests to the broker by their method and path.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
 use aws_sdk_cloudwatchlogs::Client as LogsClient;
 use aws_sdk_s3::Client;
 use bytes::Bytes;
@@ -10,7 +13,7 @@ use crate::config::Fleet;
 use crate::ledger::Ledger;
 use crate::ledger::wire::Refusal;
 
-use crate::functions::{BrokerKeys, Now, Refreshable};
+use crate::functions::{BrokerKeys, NotReady, Now, PackedAgents, Refreshable, RereadKeys};
 
 /// A request to the broker.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ pub struct BrokerAnswer {
 #[derive(Clone)]
 pub struct Broker {
     /// The fleet.
-    pub fleet: std::sync::Arc<Fleet>,
+    pub fleet: Arc<Fleet>,
     /// Claims and records.
     pub ledger: Ledger,
     /// Signs URLs for the cache's and the agents' bucket.
@@ -47,6 +50,12 @@ pub struct Broker {
     pub logs: LogsClient,
     /// Its keys.
     pub keys: Refreshable<BrokerKeys>,
+    /// Reads the keys again where those at hand do not fit.
+    pub reread_keys: RereadKeys,
+    /// The agents in its package.
+    pub packed: PackedAgents,
+    /// Agents that are known to lie in the bucket.
+    pub uploaded: Arc<Mutex<BTreeSet<String>>>,
     /// The time.
     pub now: Now,
 }
@@ -65,6 +74,15 @@ impl Broker {
             _ => refuse(StatusCode::NOT_FOUND, "there is nothing here"),
         }
     }
+
+    /// What `read` makes of the keys. Before it comes to nothing the keys are read again: they may just have been rotated.
+    pub(super) async fn with_keys<T>(&self, read: impl Fn(&BrokerKeys) -> Option<T>) -> Option<T> {
+        if let Some(found) = read(&self.keys.get()) {
+            return Some(found);
+        }
+        (self.reread_keys)().await;
+        read(&self.keys.get())
+    }
 }
 
 pub(super) fn answer(value: &impl Serialize) -> BrokerAnswer {
@@ -73,6 +91,11 @@ pub(super) fn answer(value: &impl Serialize) -> BrokerAnswer {
 
 pub(super) fn refuse(status: StatusCode, message: &str) -> BrokerAnswer {
     respond(status, &Refusal { message: message.to_owned() })
+}
+
+/// 503: the function cannot work yet.
+pub fn not_ready(why: &NotReady) -> BrokerAnswer {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, &why.public())
 }
 
 /// 503: the caller comes again.

@@ -21,7 +21,7 @@ impl Broker {
         let Ok(request) = serde_json::from_slice::<CacheRequest>(body) else {
             return refuse(StatusCode::BAD_REQUEST, "not a request for a cache");
         };
-        let Some(grant) = Grant::read(&self.keys.get().grant_key, &request.grant) else {
+        let Some(grant) = self.with_keys(|keys| Grant::read(&keys.grant_key, &request.grant)).await else {
             return refuse(StatusCode::FORBIDDEN, "this is no grant of ours");
         };
         match self.ledger.record(&grant.job).await {

@@ -7,5 +7,5 @@ mod cache;
 mod open;
 mod service_logs;
 
-pub use broker::{Broker, BrokerAnswer, BrokerRequest};
+pub use broker::{Broker, BrokerAnswer, BrokerRequest, not_ready};
 use broker::{URL_SECONDS, answer, refuse, unavailable};

@@ -13,6 +13,8 @@ use crate::ledger::wire::{OpenAnswer, OpenRequest, RunnerFacts, RunnerSettings};
 use crate::ledger::{CacheGrant, Claim, Grant, OpenRefused, Record, Ticket};
 use crate::plan::build_place;
 
+use crate::functions::BrokerKeys;
+
 use super::{Broker, BrokerAnswer, answer, refuse, unavailable};
 
 /// A nonce is at least this long.
@@ -20,16 +22,16 @@ const SHORTEST_NONCE: usize = 32;
 
 impl Broker {
     pub(super) async fn open(&self, body: &[u8]) -> BrokerAnswer {
-        let keys = self.keys.get();
         let Ok(request) = serde_json::from_slice::<OpenRequest>(body) else {
             return refuse(StatusCode::BAD_REQUEST, "not a request to open a ticket");
         };
-        let Some(ticket) = Ticket::read(&keys.ticket_key, &request.ticket) else {
+        let Some(ticket) = self.with_keys(|keys| Ticket::read(&keys.ticket_key, &request.ticket)).await else {
             return refuse(StatusCode::FORBIDDEN, "this is no ticket of ours");
         };
-        if request.nonce.len() < SHORTEST_NONCE
-            || !is_proof(&keys.launch_key, &request.ticket, &request.nonce, &request.proof)
-        {
+        let is_proved = |keys: &BrokerKeys| {
+            is_proof(&keys.launch_key, &request.ticket, &request.nonce, &request.proof).then_some(())
+        };
+        if request.nonce.len() < SHORTEST_NONCE || self.with_keys(is_proved).await.is_none() {
             error!(
                 job.id = ticket.job.id,
                 alarm = "ticket",
@@ -70,7 +72,8 @@ impl Broker {
             None => (self.fleet.cache.clone(), self.fleet.settings.clone()),
         };
         let place = build_place(&settings, &record.short_token);
-        let settings = in_task(settings, &cache);
+        let tls_ca = record.gitlab.parse().ok().and_then(|url| self.fleet.tls_ca(&url).map(str::to_owned));
+        let settings = RunnerSettings { tls_ca, ..in_task(settings, &cache) };
         let cache = CacheSettings { path: cache.path, shared: cache.shared };
         let entries = cache_objects(&job, &job_variables(&job, &place), &record.short_token, &cache);
         let caches = entries.into_iter().map(|entry| CacheGrant {
@@ -90,7 +93,7 @@ impl Broker {
             },
             claimed_ms_ago: u64::try_from(passed).unwrap_or(0),
             trace: record.trace.clone(),
-            grant: grant.sign(&self.keys.get().grant_key),
+            grant: grant.sign(&self.keys.get().grant_key.current),
             settings,
         })
     }
@@ -110,6 +113,7 @@ fn in_task(settings: JobSettings, cache: &Cache) -> RunnerSettings {
         get_sources_timeout: settings.get_sources_timeout,
         clone_url: settings.clone_url,
         max_uploaded_archive_size: Some(cache.max_uploaded_archive_size).filter(|size| *size > 0),
+        tls_ca: None,
     }
 }
 

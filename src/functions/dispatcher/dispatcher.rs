@@ -6,16 +6,15 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::Client;
 use tracing::error;
 use url::Url;
 
 use crate::config::{Fleet, Runner};
-use crate::gitlab::{Identity, JobClient};
+use crate::gitlab::{HttpClients, Identity, JobClient};
 use crate::launch::Ecs;
 use crate::ledger::{JobKey, Ledger};
 
-use crate::functions::{DispatcherSecrets, Event, Later, Now, Refreshable};
+use crate::functions::{DispatcherSecrets, Event, Later, Message, Now, Refreshable};
 
 /// What came of a batch of events.
 #[derive(Debug, Default)]
@@ -36,7 +35,7 @@ pub struct Dispatcher {
     /// The cluster.
     pub ecs: Ecs,
     /// For requests about jobs.
-    pub http: Client,
+    pub http: HttpClients,
     /// Its secrets.
     pub secrets: Refreshable<DispatcherSecrets>,
     /// The time.
@@ -58,23 +57,23 @@ pub(super) struct Wanted {
 }
 
 impl Dispatcher {
-    /// Handles a batch of events; no work is begun that may not end before `deadline`.
-    pub async fn handle(&self, events: &[Event], deadline: Timestamp) -> Handled {
+    /// Handles a batch of messages; no work is begun that may not end before `deadline`.
+    pub async fn handle(&self, messages: &[Message], deadline: Timestamp) -> Handled {
         let mut handled = Handled::default();
         let mut wanted = Wanted::default();
         // Stopped tasks first: they free capacity, and people wait to hear of them.
         let (stopped, others): (Vec<_>, Vec<_>) =
-            events.iter().enumerate().partition(|(_, event)| matches!(event, Event::Stopped(_)));
+            messages.iter().enumerate().partition(|(_, message)| matches!(message.event, Event::Stopped(_)));
         for batch in [stopped, others] {
             let hints: Vec<BoxFuture<'_, _>> = batch
                 .into_iter()
-                .map(|(place, event)| async move { (place, self.hint(event).await) }.boxed())
+                .map(|(place, message)| async move { (place, self.hint(&message.event).await) }.boxed())
                 .collect();
             let mut results = stream::iter(hints).buffer_unordered(AT_ONCE);
             while let Some((place, result)) = results.next().await {
                 match result {
                     Ok(hint) => {
-                        handled.later.extend(hint.later);
+                        handled.later.extend(hint.later.into_iter().filter_map(|l| l.behind(messages[place].hops)));
                         wanted.add(hint.wanted);
                     }
                     Err(error) => {
@@ -86,10 +85,14 @@ impl Dispatcher {
         }
         if !wanted.is_empty() {
             match self.with_lease(wanted, deadline).await {
-                Ok(later) => handled.later.extend(later),
+                Ok(later) => {
+                    // What was done under the lease was asked for by all of them.
+                    let hops = messages.iter().map(|message| message.hops).max().unwrap_or_default();
+                    handled.later.extend(later.into_iter().filter_map(|later| later.behind(hops)));
+                }
                 Err(error) => {
                     error!(error = %error, "the lease could not be used; the events come again");
-                    handled.failed = (0..events.len()).collect();
+                    handled.failed = (0..messages.len()).collect();
                 }
             }
         }
@@ -113,10 +116,12 @@ impl Dispatcher {
         keys
     }
 
-    /// A client for a job of the GitLab at `gitlab`; a URL that is none is no configuration of ours.
+    /// A client for a job of the GitLab at `gitlab`; `None`, and a line in the log, where there can be none.
     pub(super) fn job_client(&self, gitlab: &str, identity: &Identity) -> Option<JobClient> {
-        let gitlab = gitlab.parse().inspect_err(|error| error!(error = %error, "`{gitlab}` is no GitLab")).ok()?;
-        Some(JobClient::new(self.http.clone(), &gitlab, identity.id, identity.token.clone()))
+        let url: Url = gitlab.parse().inspect_err(|error| error!(error = %error, "`{gitlab}` is not a URL")).ok()?;
+        let http = self.http.trusting(self.fleet.tls_ca(&url));
+        let http = http.inspect_err(|error| error!(error = %error, "`{gitlab}` cannot be asked: {error}")).ok()?;
+        Some(JobClient::new(http, &url, identity.id, identity.token.clone()))
     }
 
     pub(super) fn now(&self) -> Timestamp {

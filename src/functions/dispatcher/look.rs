@@ -56,7 +56,8 @@ impl Dispatcher {
         let client = match self.runner_client(runner)? {
             Some(client) => client,
             None => {
-                error!(runner.name = %runner.name, "runner `{}` has no token in the secrets", runner.name);
+                let name = &runner.name;
+                error!(runner.name = %name, "runner `{name}` has no token: put it into the stack's secret of runner tokens");
                 return Ok(Vec::new());
             }
         };
@@ -125,6 +126,7 @@ impl Dispatcher {
                 later.extend(self.look_after(runner, step + 1, *seconds).await?);
             }
         }
+        later.iter_mut().for_each(|later| later.begins_chain = claimed > 0);
         Ok(later)
     }
 
@@ -219,13 +221,13 @@ impl Dispatcher {
         // Queues count in whole seconds, which is how far looks are apart there.
         let spacing = self.look_spacing.as_secs_f64().max(0.001);
         let delay = Duration::from_secs_f64((delay.as_secs_f64() / spacing).ceil() * spacing);
-        Later { event: Event::Look { runner: runner.name.clone(), in_vain }, delay }
+        Later::after(Event::Look { runner: runner.name.clone(), in_vain }, delay)
     }
 
     fn runner_client(&self, runner: &Runner) -> Result<Option<RunnerClient>, DispatchError> {
         let secrets = self.secrets.get();
         let Some(token) = secrets.runner_tokens.get(&runner.name) else { return Ok(None) };
         let system = SystemInfo { system_id: self.fleet.system_id.clone() };
-        Ok(Some(RunnerClient::new(&runner.url, token.clone(), system)?))
+        Ok(Some(RunnerClient::new(&runner.url, token.clone(), system, runner.tls_ca.as_deref())?))
     }
 }

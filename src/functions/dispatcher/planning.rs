@@ -98,11 +98,14 @@ impl Dispatcher {
             return decided(record, outcome.for_server(&job.features.failure_reasons), Some(&lines), self.now());
         }
         let identity = Identity { id: job.id, token: job.token.clone() };
-        let client = JobClient::new(self.http.clone(), &runner.url, identity.id, identity.token);
-        let (tags, note) = match tags(&client).await {
+        let tags = match self.job_client(runner.url.as_str(), &identity) {
+            Some(client) => tags(&client).await.map_err(|error| error.to_string()),
+            None => Err("there is no client for this GitLab".to_owned()),
+        };
+        let (tags, note) = match tags {
             Ok(tags) => (tags, None),
             Err(error) => {
-                warn!(job.id = key.id, error = %error, "the tags of job {} cannot be had", key.id);
+                warn!(job.id = key.id, error, "the tags of job {} cannot be read", key.id);
                 let text = "GitLab does not tell this job's tags now; its size comes from variables and defaults";
                 (Vec::new(), Some(format!("\x1b[0;33mWARNING: {text}\x1b[0;m")))
             }

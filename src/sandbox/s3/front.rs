@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, USER_AGENT};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, USER_AGENT};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -24,6 +24,12 @@ pub(super) async fn check(State(shared): State<Arc<Shared>>, request: Request, n
     if now.is_some_and(|now| has_expired(request.uri().query().unwrap_or_default(), now)) {
         return refuse(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired");
     }
+    let may_list = !shared.unlisting_key.as_deref().is_some_and(|key| is_signed_with(&request, key));
+    if !may_list && is_listing(&request) {
+        return denied(request.uri().path(), false);
+    }
+    let (reads, path) = (matches!(*request.method(), Method::GET | Method::HEAD), request.uri().path().to_owned());
+    let is_head = *request.method() == Method::HEAD;
     let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let is_ours = agent.contains("app/mayfly") || agent.starts_with("mayfly");
     let asked = format!("{} {}", request.method(), request.uri().path());
@@ -33,8 +39,38 @@ pub(super) async fn check(State(shared): State<Arc<Shared>>, request: Request, n
     }
     match response.status() {
         // s3s writes a body into every error, and a 304 must not have one.
+        StatusCode::NOT_FOUND if reads && !may_list => denied(&path, is_head),
         StatusCode::NOT_MODIFIED => (StatusCode::NOT_MODIFIED, only_etag(response.headers())).into_response(),
         _ => response,
+    }
+}
+
+/// Whether the request, or the URL, is signed with `access_key`.
+fn is_signed_with(request: &Request, access_key: &str) -> bool {
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let credential = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+        .find(|(name, _)| name == "X-Amz-Credential")
+        .map(|(_, value)| value.into_owned());
+    header.contains(&format!("Credential={access_key}/"))
+        || credential.is_some_and(|credential| credential.starts_with(&format!("{access_key}/")))
+}
+
+/// ListObjects, of either version, is a GET of the bucket itself.
+fn is_listing(request: &Request) -> bool {
+    *request.method() == Method::GET && !request.uri().path().trim_matches('/').contains('/')
+}
+
+/// How S3 refuses a caller that may not list: a missing object is not told from one that must not be read (aws.md §9; the
+/// text is that of callers in the bucket's own account).
+fn denied(path: &str, is_head: bool) -> Response {
+    let bucket = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let text = format!(
+        "User: arn:aws:sts::123456789012:assumed-role/broker/broker is not authorized to perform: s3:ListBucket on \
+         resource: &quot;arn:aws:s3:::{bucket}&quot; because no identity-based policy allows the s3:ListBucket action"
+    );
+    match is_head {
+        true => StatusCode::FORBIDDEN.into_response(),
+        false => refuse(StatusCode::FORBIDDEN, "AccessDenied", &text),
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Options {
     pub access_key: String,
     /// Its secret.
     pub secret_key: String,
+    /// Another access key, with the same secret, whose owner may not list the buckets.
+    pub unlisting_key: Option<String>,
 }
 
 /// A running S3 for path-style requests; clones share it.
@@ -54,6 +56,7 @@ pub struct S3 {
 
 pub(super) struct Shared {
     pub(super) clock: Option<Clock>,
+    pub(super) unlisting_key: Option<String>,
     store: Store,
     violations: Mutex<Vec<String>>,
 }
@@ -61,10 +64,11 @@ pub(super) struct Shared {
 impl S3 {
     /// Starts S3 on a port of 127.0.0.1.
     pub async fn start(options: Options) -> io::Result<S3> {
-        let Options { clock, traffic, root, buckets, elsewhere, access_key, secret_key } = options;
+        let Options { clock, traffic, root, buckets, elsewhere, access_key, secret_key, unlisting_key } = options;
         let store = Store::open(&root, &buckets, &elsewhere, clock.clone().unwrap_or_default())?;
-        let shared = Arc::new(Shared { clock, store, violations: Mutex::default() });
-        let service = service(&shared, &access_key, &secret_key);
+        let keys = [Some(access_key), unlisting_key.clone()].into_iter().flatten().collect();
+        let shared = Arc::new(Shared { clock, unlisting_key, store, violations: Mutex::default() });
+        let service = service(&shared, keys, &secret_key);
         let router = Router::new()
             .fallback(serve)
             .with_state(service)
@@ -124,9 +128,13 @@ impl Shared {
     }
 }
 
-fn service(shared: &Shared, access_key: &str, secret_key: &str) -> S3Service {
+fn service(shared: &Shared, access_keys: Vec<String>, secret_key: &str) -> S3Service {
     let mut builder = S3ServiceBuilder::new(shared.store.clone());
-    builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
+    let mut auth = SimpleAuth::new();
+    for key in access_keys {
+        auth.register(key, secret_key.to_owned().into());
+    }
+    builder.set_auth(auth);
     if shared.clock.is_some() {
         // The clock may be far ahead of the machine's, and so may be what its users sign.
         let mut config = S3Config::default();
