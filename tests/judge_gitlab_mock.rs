@@ -10,7 +10,8 @@ async fn the_mock_serves_a_job_to_our_clients() {
     let mock = GitlabRunnerMock::start().await;
     let queued = mock.add_dummy_job("judged".into());
     let system = SystemInfo { system_id: "r_0123456789ab".into() };
-    let runner = RunnerClient::new(&mock.uri(), SecretString::from(mock.runner_token()), system).expect("a client");
+    let runner =
+        RunnerClient::new(&mock.uri(), SecretString::from(mock.runner_token()), system, None).expect("a client");
 
     let Claimed::Job(body) = runner.claim().await.expect("an answer") else { panic!("no job") };
     let job = Job::read(&body).expect("the claim is read");

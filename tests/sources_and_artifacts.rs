@@ -51,7 +51,7 @@ fn repository() -> tempfile::TempDir {
 
 async fn claim(gitlab: &GitLab, token: &str) -> Job {
     let system = SystemInfo { system_id: "r_0123456789ab".into() };
-    let runner = RunnerClient::new(&gitlab.url().parse().unwrap(), token.to_owned().into(), system).unwrap();
+    let runner = RunnerClient::new(&gitlab.url().parse().unwrap(), token.to_owned().into(), system, None).unwrap();
     // A claim right after a change of the queue may be asked to come again.
     for _ in 0..20 {
         if let Claimed::Job(body) = runner.claim().await.unwrap() {
