@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::clock::Clock;
-use super::ecs::{self, Ecs, FetchS3, Runtime};
+use super::ecs::{self, Callers, Ecs, FetchS3, Runtime};
 use super::gitlab::{self, GitLab};
 use super::s3::{self, S3};
 use super::traffic::Traffic;
@@ -55,7 +55,7 @@ impl World {
             traffic: traffic.clone(),
             region: aws::REGION.into(),
             cluster: fleet::CLUSTER.into(),
-            access_key: aws::ACCESS_KEY.into(),
+            callers: Callers::Key(aws::ACCESS_KEY.into()),
             places: builds.map(|place| (BUILDS.to_owned(), place)).into_iter().collect(),
             secrets: HashMap::from([(fleet::LAUNCH_KEY_ARN.to_owned(), launch_key.to_owned())]),
             fetch_s3: execution_role(s3.url()),
@@ -63,7 +63,7 @@ impl World {
             ..ecs::Options::new(root.join("t"), events)
         })
         .await?;
-        let gitlab = GitLab::start(gitlab::Options { clock: clock.clone(), traffic: traffic.clone() }).await?;
+        let gitlab = GitLab::start(gitlab::Options { clock: clock.clone(), traffic: traffic.clone(), port: 0 }).await?;
         Ok(World { gitlab, ecs, s3, ecs_events })
     }
 }
