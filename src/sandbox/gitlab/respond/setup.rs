@@ -58,14 +58,12 @@ pub(in crate::sandbox::gitlab) async fn add_hook(
         secret_token: call.text("token").map(str::to_owned),
         signing_token: call.text("signing_token").map(str::to_owned),
     };
-    let body = json!({
+    let mut answer = json!({
         "url": hook.url, "project_id": project, "job_events": hook.job_events,
         "pipeline_events": hook.pipeline_events, "push_events": false, "enable_ssl_verification": true,
         "token_present": hook.secret_token.is_some(), "signing_token_present": hook.signing_token.is_some(),
     });
-    let id = deliver::add(&shared, project, hook);
-    let mut answer = json!({ "id": id });
-    answer.as_object_mut().zip(body.as_object()).map(|(answer, body)| answer.extend(body.clone()));
+    answer["id"] = json!(deliver::add(&shared, project, hook));
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 
