@@ -80,12 +80,16 @@ fn iam(shared: &Shared, form: &HashMap<String, String>) -> Response {
         let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
         text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>()
     };
+    let trust =
+        json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ecs-tasks.amazonaws.com"}});
     let arn = format!("arn:aws:iam::123456789012:policy/{role}");
     let time = "<CreateDate>2026-11-21T02:00:00Z</CreateDate>";
     let result = match action.as_str() {
         "GetRole" => format!(
             "<Role><Path>/stack/</Path><RoleName>{role}</RoleName><RoleId>AROA1</RoleId>{time}\
-             <Arn>arn:aws:iam::123456789012:role/stack/{role}</Arn></Role>"
+             <Arn>arn:aws:iam::123456789012:role/stack/{role}</Arn>\
+             <AssumeRolePolicyDocument>{}</AssumeRolePolicyDocument></Role>",
+            document(&trust)
         ),
         "ListRolePolicies" => {
             "<PolicyNames><member>inline</member></PolicyNames><IsTruncated>false</IsTruncated>".into()

@@ -205,8 +205,10 @@ async fn a_pipeline_is_started_and_watched_over_gitlabs_api() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_calls_of_the_api_are_refused_as_gitlab_does() {
     let user = hello();
-    let stand_ins = StandIns::start(&user, &["--project", "."]);
+    let stand_ins = StandIns::start(&user, &["--project", ".", "--bucket", "ledger"]);
     assert_eq!(stand_ins.ready["pipeline"], Value::Null);
+    let bucket = format!("{}/ledger", stand_ins.text("s3"));
+    assert_eq!(stand_ins.http.get(bucket).send().await.expect("an answer").status(), 403);
     for (path, body, status) in [
         ("/projects/41/pipeline", json!({"ref": "nowhere"}), 400),
         ("/projects/41/pipeline", json!({}), 400),

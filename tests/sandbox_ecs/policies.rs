@@ -17,6 +17,9 @@ const KEY: &str = "ASIADISPATCHER00";
 const DISPATCHER: &str = "arn:aws:iam::123456789012:role/stack/dispatcher";
 const EXECUTION: &str = "arn:aws:iam::123456789012:role/execution";
 const CLUSTER: &str = "arn:aws:ecs:eu-central-1:123456789012:cluster/mayfly";
+/// Stands for the roles in the table of policies.
+const BUCKET: &str = "services";
+const TRUST: &str = "trust";
 const LAUNCH_KEY: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:launch-key-a1b2c3";
 
 /// A world whose roles have the policies that are in `policies` now.
@@ -56,6 +59,18 @@ fn execution() -> Value {
     ])
 }
 
+fn document(statements: &Value) -> String {
+    json!({"Version": "2012-10-17", "Statement": statements}).to_string()
+}
+
+/// A trust as a stack gives its execution role.
+fn trust() -> Value {
+    json!([{"Sid": "Ecs", "Effect": "Allow", "Action": "sts:AssumeRole",
+        "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+        "Condition": {"StringEquals": {"aws:SourceAccount": "123456789012"},
+            "ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-central-1:123456789012:*"}}}])
+}
+
 /// The statements of `all` but those called `sid`.
 fn without(all: &Value, sid: &str) -> Value {
     let statements = all.as_array().expect("a list").iter().filter(|one| one["Sid"] != sid);
@@ -63,9 +78,10 @@ fn without(all: &Value, sid: &str) -> Value {
 }
 
 async fn guarded() -> Guarded {
-    let policies = Arc::new(Mutex::new(BTreeMap::from([(DISPATCHER, dispatcher()), (EXECUTION, execution())])));
+    let policies =
+        Arc::new(Mutex::new(BTreeMap::from([(DISPATCHER, dispatcher()), (EXECUTION, execution()), (TRUST, trust())])));
     let decisions = Arc::<Mutex<Vec<Value>>>::default();
-    let (read, kept) = (Arc::clone(&policies), Arc::clone(&decisions));
+    let (read, buckets, kept) = (Arc::clone(&policies), Arc::clone(&policies), Arc::clone(&decisions));
     let world = world_with(move |options| {
         options.secrets.insert(LAUNCH_KEY.to_owned(), "s3cret".to_owned());
         let read = Arc::new(move |asker: Asker| {
@@ -74,19 +90,26 @@ async fn guarded() -> Guarded {
                 Asker::Role(role) if role == EXECUTION => EXECUTION,
                 _ => return async { Ok(None) }.boxed(),
             };
-            let found = match read.lock().unwrap().get(role) {
+            let policies = read.lock().unwrap();
+            let found = match policies.get(role) {
                 Some(Value::Null) => Err(io::Error::other("IAM does not answer")),
-                Some(statements) => {
-                    let text = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
-                    let policies = vec![("inline".to_owned(), text)];
-                    Ok(Some(Principal { role: role.to_owned(), session: "dispatcher-fn".to_owned(), policies }))
-                }
+                Some(statements) => Ok(Some(Principal {
+                    role: role.to_owned(),
+                    session: "dispatcher-fn".to_owned(),
+                    policies: vec![("inline".to_owned(), document(statements))],
+                    trust: document(&policies[TRUST]),
+                })),
                 None => Ok(None),
             };
             async move { found }.boxed()
         });
         let record = Arc::new(move |decision| kept.lock().unwrap().push(decision));
-        options.callers = Callers::Roles(Access { read, record });
+        let read_bucket = Arc::new(move |bucket: String| {
+            assert_eq!(bucket, BUCKET);
+            let found = buckets.lock().unwrap().get(BUCKET).map(document);
+            async move { Ok(found) }.boxed()
+        });
+        options.callers = Callers::Roles(Access { read, read_bucket, record });
     })
     .await;
     let client = client(world.ecs.url(), KEY, "eu-central-1");
@@ -296,6 +319,7 @@ async fn a_task_gets_only_what_its_execution_role_may_read() {
         .filter(|(action, _)| !action.starts_with("ecs:") && !action.starts_with("iam:"))
         .collect();
     let expected = [
+        ("sts:AssumeRole", "Ecs"),
         ("s3:GetBucketLocation", "Where"),
         ("s3:GetObject", "Services"),
         ("secretsmanager:GetSecretValue", "LaunchKey"),
@@ -314,6 +338,44 @@ async fn a_task_gets_only_what_its_execution_role_may_read() {
         assert!(reason.starts_with("ResourceInitializationError") && reason.contains(action), "{reason}");
         assert!(guarded.decided().iter().any(|row| row.0 == action && row.2 == "ImplicitDeny"));
     }
+}
+
+#[tokio::test]
+async fn a_role_that_does_not_trust_ecs_and_a_bucket_that_denies_it_stop_the_task() {
+    let guarded = guarded().await;
+    let mut build = container("build", "exit 0");
+    build.environment_files = Some(vec![
+        aws_sdk_ecs::types::EnvironmentFile::builder()
+            .value("arn:aws:s3:::services/a.env")
+            .r#type(aws_sdk_ecs::types::EnvironmentFileType::S3)
+            .build()
+            .unwrap(),
+    ]);
+    let definition = guarded.world.register("mayfly-a", vec![build]).await;
+    let reason = || async {
+        let task = arn(&guarded.world.run(&definition).send().await.unwrap());
+        guarded.world.stopped(&task).await.stopped_reason.unwrap_or_default()
+    };
+    let but = |role: &str| {
+        json!([{"Sid": "Ours", "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+            "Resource": ["arn:aws:s3:::services", "arn:aws:s3:::services/*"],
+            "Condition": {"ArnNotLike": {"aws:PrincipalArn": role}}}])
+    };
+
+    guarded.set(BUCKET, but(EXECUTION));
+    assert_eq!(reason().await, "Essential container in task exited");
+    guarded.decided();
+    guarded.set(BUCKET, but(DISPATCHER));
+    let denied = reason().await;
+    assert!(denied.contains("s3:GetBucketLocation") && denied.contains("in a resource-based policy"), "{denied}");
+    assert!(guarded.decided().contains(&("s3:GetBucketLocation".into(), Some("Ours".into()), "Deny".into())));
+
+    let mut trust = trust();
+    trust[0]["Principal"] = json!({"Service": "lambda.amazonaws.com"});
+    guarded.set(TRUST, trust);
+    let denied = reason().await;
+    assert!(denied.starts_with(&format!("ECS was unable to assume the role '{EXECUTION}'")), "{denied}");
+    assert!(guarded.decided().contains(&("sts:AssumeRole".into(), None, "ImplicitDeny".into())));
 }
 
 #[tokio::test]

@@ -59,6 +59,11 @@ pub(in crate::cli) struct SandboxCommand {
     /// Append each decision to FILE, as a line of JSON
     #[arg(long, value_name = "FILE", requires = "iam")]
     pub(super) decisions: Option<PathBuf>,
+    /// Run a stand-in for S3 as well, with this bucket; may be given several times
+    ///
+    /// It takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment, `test` without them.
+    #[arg(long = "bucket", value_name = "NAME")]
+    pub(super) buckets: Vec<String>,
     /// Run tasks in containers of podman or Docker; needs root
     #[arg(long)]
     pub(super) containers: bool,

@@ -1,11 +1,11 @@
 //! Says that all is ready: in lines for people, or in one line of JSON.
 //!
 //! ```text
-//! {"gitlab": "<url>", "ecs": "<url>", "cluster": "<arn>", "runner_token": "glrt-…", "private_token": "glpat-…",
-//!  "project": 41, "branch": "main", "pipeline": 301}
+//! {"gitlab": "<url>", "ecs": "<url>", "s3": "<url>", "cluster": "<arn>", "runner_token": "glrt-…",
+//!  "private_token": "glpat-…", "project": 41, "branch": "main", "pipeline": 301}
 //! ```
 //!
-//! `project`, `branch` and `pipeline` are null without one.
+//! `s3`, `project`, `branch` and `pipeline` are null without one.
 
 use serde_json::{Value, json};
 
@@ -18,6 +18,7 @@ use super::project::Project;
 pub(super) struct Ready {
     pub(super) gitlab: String,
     pub(super) ecs: String,
+    pub(super) s3: Option<String>,
     pub(super) cluster: String,
     pub(super) runner_token: String,
     pub(super) private_token: String,
@@ -30,6 +31,7 @@ impl Ready {
         json!({
             "gitlab": self.gitlab,
             "ecs": self.ecs,
+            "s3": self.s3,
             "cluster": self.cluster,
             "runner_token": self.runner_token,
             "private_token": self.private_token,
@@ -47,6 +49,9 @@ impl Ready {
         line("access token", &self.private_token);
         line("ECS", &self.ecs);
         line("cluster", &self.cluster);
+        if let Some(s3) = &self.s3 {
+            line("S3", s3);
+        }
         let note = "The functions find ECS and its logs by AWS_ENDPOINT_URL_ECS and AWS_ENDPOINT_URL_CLOUDWATCH_LOGS.";
         screen.line(Tone::Faint, note);
         if let Some(Project { id, path, branch, .. }) = &self.project {

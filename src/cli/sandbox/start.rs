@@ -1,5 +1,6 @@
 //! Starts the stand-ins, keeps them until a signal comes, and ends them.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +20,11 @@ use crate::cli::screen::{Screen, Tone, print_error, print_json_line};
 use crate::plan::VOCABULARY;
 use crate::sandbox::ecs::{self, Access, Callers, Ecs, Record, Runtime};
 use crate::sandbox::gitlab::{self, GitLab, RunnerSpec};
-use crate::sandbox::stack::{StackAws, environment_files, policies, reachable, secrets, send_stops};
+use crate::sandbox::s3::{self, S3};
+use crate::sandbox::stack::{
+    StackAws, bucket_policies, environment_files, own_keys, policies, reachable, secrets, send_stops,
+};
+use crate::sandbox::traffic::Traffic;
 
 use super::follow::follow;
 use super::options::SandboxCommand;
@@ -30,6 +35,7 @@ use super::ready::Ready;
 struct Running {
     gitlab: GitLab,
     ecs: Ecs,
+    s3: Option<S3>,
     stops: Option<JoinHandle<()>>,
     /// Where tasks live.
     root: TempDir,
@@ -68,6 +74,7 @@ impl SandboxCommand {
         let ready = Ready {
             gitlab: gitlab.url(),
             ecs: ecs.url().to_owned(),
+            s3: running.s3.as_ref().map(|s3| s3.url().to_owned()),
             cluster: ecs.cluster_arn(),
             runner_token: gitlab.add_runner(RunnerSpec { description: "mayfly".into(), tags, ..RunnerSpec::default() }),
             private_token: gitlab.private_token(),
@@ -100,6 +107,11 @@ impl SandboxCommand {
             ..ecs::Options::new(root.path().join("t"), events)
         };
         let mut ports = vec![port(&gitlab.url())?];
+        let s3 = self.s3(root.path()).await.context("starting S3")?;
+        if let Some(s3) = &s3 {
+            ports.push(port(s3.url())?);
+            options.fetch_s3 = environment_files(StackAws::new(s3.url(), &self.region).s3());
+        }
         let mut stops = None;
         if let Some(endpoint) = &self.aws_endpoint {
             ports.push(port(endpoint)?);
@@ -115,25 +127,49 @@ impl SandboxCommand {
         }
         let ecs = Ecs::start(options).await.with_context(|| listening("ECS", self.ecs_port))?;
         ports.into_iter().for_each(|port| ecs.reach(port));
-        Ok(Running { gitlab, ecs, stops, root })
+        Ok(Running { gitlab, ecs, s3, stops, root })
+    }
+
+    async fn s3(&self, root: &Path) -> std::io::Result<Option<S3>> {
+        if self.buckets.is_empty() {
+            return Ok(None);
+        }
+        let (access_key, secret_key) = own_keys();
+        let options = s3::Options {
+            clock: None,
+            traffic: Traffic::default(),
+            root: root.join("s3"),
+            buckets: self.buckets.clone(),
+            elsewhere: BTreeMap::new(),
+            access_key,
+            secret_key,
+        };
+        S3::start(options).await.map(Some)
     }
 
     fn callers(&self, screen: Screen) -> anyhow::Result<Callers> {
         let Some(iam) = &self.iam else { return Ok(Callers::Anybody) };
-        let read = policies(&StackAws::new(iam, &self.region), &self.callers);
-        Ok(Callers::Roles(Access { read, record: recorder(self.decisions.as_deref(), screen)? }))
+        let aws = StackAws::new(iam, &self.region);
+        Ok(Callers::Roles(Access {
+            read: policies(&aws, &self.callers),
+            read_bucket: bucket_policies(&aws),
+            record: recorder(self.decisions.as_deref(), screen)?,
+        }))
     }
 }
 
 impl Running {
     /// Ends everything, and removes every trace of it.
     async fn end(self) {
-        let Running { gitlab, ecs, stops, root } = self;
+        let Running { gitlab, ecs, s3, stops, root } = self;
         ecs.shutdown().await;
         if let Some(stops) = stops {
             stops.abort();
         }
         gitlab.shutdown().await;
+        if let Some(s3) = s3 {
+            s3.shutdown().await;
+        }
         drop(root);
     }
 }

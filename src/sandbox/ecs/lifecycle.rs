@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::access::{check_image, check_log, check_log_stream};
+use super::access::{check_image, check_log, check_log_stream, check_trust};
 use super::environment::{self, Environment};
 use super::options::Runtime;
 use super::state::Shared;
@@ -85,6 +85,7 @@ async fn stopped_during<T>(wish: &mut watch::Receiver<Wish>, work: impl Future<O
 }
 
 async fn environments(shared: &Shared, task: &Task) -> Result<Environments, String> {
+    check_trust(shared, task).await?;
     let mut all = Environments::new();
     for container in &task.containers {
         all.insert(container.name.clone(), environment::resolve(shared, task, container).await?);

@@ -43,7 +43,7 @@ mod task;
 mod tasks;
 mod throttle;
 
-pub use access::{Access, Asker, Callers, Principal, ReadPolicies, Record};
+pub use access::{Access, Asker, Callers, Principal, ReadBucketPolicy, ReadPolicies, Record};
 pub use faults::{Faults, When};
 pub use options::{FetchS3, FetchSecret, Options, Place, Runtime};
 pub use server::{ContainerView, Ecs, TaskView};

@@ -26,19 +26,38 @@ pub(super) fn of_request(shared: &Shared, operation: &str, body: &Value) -> Vec<
         "ListTasks" => vec![ask(&action, "*".to_owned(), request.of_cluster())],
         "DescribeClusters" => {
             let arn = |name| shared.options.arn(&format!("cluster/{}", id_of(name)));
-            texts(body, "clusters").map(|name| ask(&action, arn(name), Keys::new())).collect()
+            let named: Vec<&str> = texts(body, "clusters").collect();
+            let named = if named.is_empty() { vec!["default"] } else { named };
+            named.into_iter().map(|name| ask(&action, arn(name), Keys::new())).collect()
         }
         "DeleteTaskDefinitions" => {
             let names = texts(body, "taskDefinitions");
             names.map(|name| ask(&action, request.definition_arn(name), Keys::new())).collect()
         }
         "GetLogEvents" => {
-            let name = |member| text(body, member).unwrap_or_default();
-            vec![ask("logs:GetLogEvents", log_stream(shared, name("logGroupName"), name("logStreamName")), Keys::new())]
+            let group = text(body, "logGroupName").or(text(body, "logGroupIdentifier")).unwrap_or_default();
+            let group = group.rsplit_once(":log-group:").map_or(group, |(_, name)| name);
+            let stream = text(body, "logStreamName").unwrap_or_default();
+            vec![ask("logs:GetLogEvents", log_stream(shared, group, stream), Keys::new())]
         }
         // These have no resource (aws.md §9).
         _ => vec![ask(&action, "*".to_owned(), Keys::new())],
     }
+}
+
+/// The service that takes a task's roles.
+pub(super) const ECS_TASKS: &str = "ecs-tasks.amazonaws.com";
+
+/// Taking the execution role of a task.
+pub(super) fn of_trust(shared: &Shared, task: &Task, role: &str) -> Ask {
+    let keys = keys([("aws:sourceaccount", shared.options.account.as_str()), ("aws:sourcearn", task.arn.as_str())]);
+    Ask { names: vec![format!("Service:{ECS_TASKS}")], ..ask("sts:AssumeRole", role.to_owned(), keys) }
+}
+
+/// The name of the bucket of an object.
+pub(super) fn bucket(arn: &str) -> &str {
+    let path = arn.split(":::").nth(1).unwrap_or_default();
+    path.split_once('/').map_or(path, |(bucket, _)| bucket)
 }
 
 /// Reading one secret: `<secret ARN>:<JSON key>:<stage>:<version>`, where an ARN has seven parts.
@@ -49,8 +68,8 @@ pub(super) fn of_secret(value_from: &str) -> Vec<Ask> {
 
 /// Reading one environment file.
 pub(super) fn of_file(arn: &str) -> Vec<Ask> {
-    let bucket = arn.split_once('/').map_or(arn, |(bucket, _)| bucket).to_owned();
-    vec![ask("s3:GetBucketLocation", bucket, Keys::new()), ask("s3:GetObject", arn.to_owned(), Keys::new())]
+    let of_bucket = arn.split_once('/').map_or(arn, |(bucket, _)| bucket).to_owned();
+    vec![ask("s3:GetBucketLocation", of_bucket, Keys::new()), ask("s3:GetObject", arn.to_owned(), Keys::new())]
 }
 
 /// Pulling one image: from ECR with the role itself, from elsewhere with a secret if the container names one.
@@ -99,6 +118,13 @@ pub(super) fn global_keys(role: &str) -> Keys {
         ("aws:securetransport", "true"),
         ("aws:viaawsservice", "false"),
     ])
+}
+
+/// The names that a bucket's policy may have for a role in a session.
+pub(super) fn names(role: &str, session: &str) -> Vec<String> {
+    let account = role.split(':').nth(4).unwrap_or_default();
+    let root = format!("arn:aws:iam::{account}:root");
+    [role, session, account, root.as_str(), "*"].map(|name| format!("AWS:{name}")).to_vec()
 }
 
 struct Request<'a> {
@@ -152,7 +178,7 @@ impl Request<'_> {
     fn passing(&self, over: &Value, definition: &Value) -> Vec<Ask> {
         let roles = ["executionRoleArn", "taskRoleArn"];
         let roles = roles.into_iter().filter_map(|member| role(self.shared, over, definition, member));
-        let keys = keys([("iam:passedtoservice", "ecs-tasks.amazonaws.com")]);
+        let keys = keys([("iam:passedtoservice", ECS_TASKS)]);
         roles.map(|role| ask("iam:PassRole", role, keys.clone())).collect()
     }
 
@@ -197,7 +223,7 @@ impl Request<'_> {
 }
 
 fn ask(action: &str, resource: String, keys: Keys) -> Ask {
-    Ask { action: action.to_owned(), resource, keys }
+    Ask { action: action.to_owned(), resource, keys, names: Vec::new() }
 }
 
 fn keys<const N: usize>(pairs: [(&str, &str); N]) -> Keys {

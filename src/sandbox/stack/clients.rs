@@ -17,17 +17,22 @@ pub struct StackAws {
     config: SdkConfig,
 }
 
+/// The access key and the secret key that requests are signed with.
+pub fn own_keys() -> (String, String) {
+    let key = |name: &str| variable(name).unwrap_or_else(|| ROOT.to_owned());
+    (key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY"))
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 impl StackAws {
     /// The AWS at `endpoint`, asked with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
     pub fn new(endpoint: &str, region: &str) -> StackAws {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let credentials = Credentials::new(
-            variable("AWS_ACCESS_KEY_ID").unwrap_or_else(|| ROOT.to_owned()),
-            variable("AWS_SECRET_ACCESS_KEY").unwrap_or_else(|| ROOT.to_owned()),
-            variable("AWS_SESSION_TOKEN"),
-            None,
-            "environment",
-        );
+        let (access_key, secret_key) = own_keys();
+        let token = variable("AWS_SESSION_TOKEN");
+        let credentials = Credentials::new(access_key, secret_key, token, None, "environment");
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(Duration::from_secs(20));

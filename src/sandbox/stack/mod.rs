@@ -7,8 +7,8 @@ mod policies;
 mod stops;
 mod task_files;
 
-pub use clients::StackAws;
+pub use clients::{StackAws, own_keys};
 pub use function_url::reachable;
-pub use policies::{Caller, policies};
+pub use policies::{Caller, bucket_policies, policies};
 pub use stops::send_stops;
 pub use task_files::{environment_files, secrets};

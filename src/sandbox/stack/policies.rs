@@ -11,7 +11,7 @@ use aws_sdk_iam::error::{DisplayErrorContext, ProvideErrorMetadata};
 use futures::FutureExt;
 use sha2::{Digest, Sha256};
 
-use crate::sandbox::ecs::{Asker, Principal, ReadPolicies};
+use crate::sandbox::ecs::{Asker, Principal, ReadBucketPolicy, ReadPolicies};
 
 use super::clients::StackAws;
 
@@ -63,10 +63,33 @@ pub fn policies(aws: &StackAws, callers: &[Caller]) -> ReadPolicies {
     })
 }
 
+/// Reads the policies of buckets from the S3 of `aws`.
+pub fn bucket_policies(aws: &StackAws) -> ReadBucketPolicy {
+    let s3 = aws.s3();
+    Arc::new(move |bucket| {
+        let s3 = s3.clone();
+        async move {
+            match s3.get_bucket_policy().bucket(bucket).send().await {
+                Ok(found) => Ok(found.policy),
+                Err(error) if matches!(error.code(), Some("NoSuchBucketPolicy" | "NoSuchBucket")) => Ok(None),
+                Err(error) => Err(failed(&error)),
+            }
+        }
+        .boxed()
+    })
+}
+
 struct Reader {
     iam: Client,
     callers: HashMap<String, Caller>,
-    known: Mutex<HashMap<String, (Instant, Policies)>>,
+    known: Mutex<HashMap<String, (Instant, Found)>>,
+}
+
+/// What IAM has of one role.
+#[derive(Clone)]
+struct Found {
+    policies: Policies,
+    trust: String,
 }
 
 /// Names and texts.
@@ -81,19 +104,19 @@ impl Reader {
                 None => return Ok(None),
             },
         };
-        let policies = match self.known(&role) {
-            Some(policies) => Some(policies),
+        let found = match self.known(&role) {
+            Some(found) => Some(found),
             None => self.fetch(&role).await?,
         };
-        Ok(policies.map(|policies| Principal { role, session, policies }))
+        Ok(found.map(|Found { policies, trust }| Principal { role, session, policies, trust }))
     }
 
-    fn known(&self, role: &str) -> Option<Policies> {
+    fn known(&self, role: &str) -> Option<Found> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(role).filter(|(since, _)| since.elapsed() < FRESH).map(|(_, policies)| policies.clone())
+        known.get(role).filter(|(since, _)| since.elapsed() < FRESH).map(|(_, found)| found.clone())
     }
 
-    async fn fetch(&self, role: &str) -> io::Result<Option<Policies>> {
+    async fn fetch(&self, role: &str) -> io::Result<Option<Found>> {
         // What changes while it is read is read again a second after this.
         let since = Instant::now();
         let name = role.rsplit('/').next().unwrap_or(role);
@@ -109,9 +132,10 @@ impl Reader {
         }
         let mut policies = self.inline(name).await?;
         policies.extend(self.attached(name).await?);
+        let found = Found { policies, trust: plain(found.assume_role_policy_document().unwrap_or_default()) };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(role.to_owned(), (since, policies.clone()));
-        Ok(Some(policies))
+        known.insert(role.to_owned(), (since, found.clone()));
+        Ok(Some(found))
     }
 
     async fn inline(&self, role: &str) -> io::Result<Policies> {
@@ -170,7 +194,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 fn failed<E: std::error::Error + Send + Sync + 'static>(error: &E) -> io::Error {
-    io::Error::other(format!("IAM: {}", DisplayErrorContext(error)))
+    io::Error::other(DisplayErrorContext(error).to_string())
 }
 
 #[cfg(test)]

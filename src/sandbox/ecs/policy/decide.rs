@@ -1,10 +1,10 @@
 //! Decides one request: what a policy denies is denied, what none allows as well.
 
 use super::condition::Keys;
-use super::document::{Statement, read};
+use super::document::{Kind, Statement, read};
 
-/// What is asked of a caller's policies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is asked of policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::sandbox::ecs) struct Ask {
     /// Such as `ecs:RunTask`.
     pub(in crate::sandbox::ecs) action: String,
@@ -12,6 +12,16 @@ pub(in crate::sandbox::ecs) struct Ask {
     pub(in crate::sandbox::ecs) resource: String,
     /// The condition keys that the request has, in lower case.
     pub(in crate::sandbox::ecs) keys: Keys,
+    /// Who asks, in all the names that a policy's `Principal` may have for it: `AWS:<ARN>`, `Service:<name>`.
+    pub(in crate::sandbox::ecs) names: Vec<String>,
+}
+
+/// One policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sandbox::ecs) struct Policy {
+    pub(in crate::sandbox::ecs) kind: Kind,
+    pub(in crate::sandbox::ecs) name: String,
+    pub(in crate::sandbox::ecs) text: String,
 }
 
 /// What came of it, and which statement of which policy decided.
@@ -35,8 +45,8 @@ pub(in crate::sandbox::ecs) enum Outcome {
     Error(String),
 }
 
-/// What policies, each with its name and text, say to `ask`.
-pub(in crate::sandbox::ecs) fn decide(policies: &[(String, String)], ask: &Ask) -> Decided {
+/// What the policies of a role and of a resource in its account say together.
+pub(in crate::sandbox::ecs) fn decide(policies: &[Policy], ask: &Ask) -> Decided {
     statements(policies).and_then(|statements| weigh(&statements, ask)).unwrap_or_else(|(policy, error)| Decided {
         outcome: Outcome::Error(error),
         policy: Some(policy),
@@ -47,10 +57,10 @@ pub(in crate::sandbox::ecs) fn decide(policies: &[(String, String)], ask: &Ask) 
 /// The name of a policy, and what is wrong with it.
 type Wrong = (String, String);
 
-fn statements(policies: &[(String, String)]) -> Result<Vec<(&str, Statement)>, Wrong> {
+fn statements(policies: &[Policy]) -> Result<Vec<(&str, Statement)>, Wrong> {
     let mut all = Vec::new();
-    for (name, text) in policies {
-        let statements = read(text).map_err(|error| (name.clone(), error))?;
+    for Policy { kind, name, text } in policies {
+        let statements = read(*kind, text).map_err(|error| (name.clone(), error))?;
         all.extend(statements.into_iter().map(|statement| (name.as_str(), statement)));
     }
     Ok(all)
@@ -59,8 +69,7 @@ fn statements(policies: &[(String, String)]) -> Result<Vec<(&str, Statement)>, W
 fn weigh(statements: &[(&str, Statement)], ask: &Ask) -> Result<Decided, Wrong> {
     for (denies, outcome) in [(true, Outcome::Deny), (false, Outcome::Allow)] {
         for (policy, statement) in statements.iter().filter(|(_, statement)| statement.denies == denies) {
-            let applies = statement.applies(&ask.action, &ask.resource, &ask.keys);
-            if applies.map_err(|error| ((*policy).to_owned(), error))? {
+            if statement.applies(ask).map_err(|error| ((*policy).to_owned(), error))? {
                 let policy = Some((*policy).to_owned());
                 return Ok(Decided { outcome, policy, sid: statement.sid.clone() });
             }
@@ -79,16 +88,20 @@ mod tests {
 
     fn stop() -> Ask {
         let keys = [("ecs:cluster".to_owned(), vec![CLUSTER.to_owned()])].into();
-        Ask { action: "ecs:StopTask".to_owned(), resource: TASK.to_owned(), keys }
+        Ask { action: "ecs:StopTask".to_owned(), resource: TASK.to_owned(), keys, names: Vec::new() }
+    }
+
+    fn inline(text: impl Into<String>) -> Policy {
+        Policy { kind: Kind::Identity, name: "inline".to_owned(), text: text.into() }
     }
 
     fn of(statements: &Value) -> Decided {
         let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
-        decide(&[("inline".to_owned(), policy)], &stop())
+        decide(&[inline(policy)], &stop())
     }
 
     fn error(text: &str) -> String {
-        match decide(&[("inline".to_owned(), text.to_owned())], &stop()) {
+        match decide(&[inline(text)], &stop()) {
             Decided { outcome: Outcome::Error(error), policy: Some(policy), sid: None } if policy == "inline" => error,
             other => panic!("{text}: {other:?}"),
         }
@@ -147,7 +160,8 @@ mod tests {
             "Condition": {"StringNotEquals": {"ecs:cluster": CLUSTER}}});
         assert_eq!(of(&json!([allow(), other])).outcome, Outcome::Allow);
         let policies = [allow(), deny].map(|statement| json!({"Statement": statement}).to_string());
-        let policies: Vec<_> = ["one", "two"].map(str::to_owned).into_iter().zip(policies).collect();
+        let named = |(name, policy): (&str, String)| Policy { name: name.to_owned(), ..inline(policy) };
+        let policies: Vec<Policy> = ["one", "two"].into_iter().zip(policies).map(named).collect();
         let decided = decide(&policies, &stop());
         assert_eq!((decided.outcome, decided.policy.as_deref()), (Outcome::Deny, Some("two")));
     }
@@ -246,7 +260,70 @@ mod tests {
         let mut ask = stop();
         ask.keys.insert("ecs:cluster".to_owned(), vec![CLUSTER.to_owned(), CLUSTER.to_owned()]);
         let policy = json!({"Statement": allow()}).to_string();
-        let decided = decide(&[("inline".to_owned(), policy)], &ask);
+        let decided = decide(&[inline(policy)], &ask);
         assert!(matches!(decided.outcome, Outcome::Error(text) if text.contains("several values")));
+    }
+
+    const LEDGER: &str = "arn:aws:s3:::ledger/services/a.env";
+    const EXECUTION: &str = "arn:aws:iam::123456789012:role/execution";
+
+    fn read_file() -> Ask {
+        let keys = [("aws:principalarn".to_owned(), vec![EXECUTION.to_owned()])].into();
+        let names = vec![format!("AWS:{EXECUTION}"), "AWS:123456789012".to_owned(), "AWS:*".to_owned()];
+        Ask { action: "s3:GetObject".to_owned(), resource: LEDGER.to_owned(), keys, names }
+    }
+
+    fn with_bucket(bucket: Value) -> Decided {
+        let allow = json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::ledger/*"});
+        let bucket =
+            Policy { kind: Kind::Bucket, name: "bucket".to_owned(), text: json!({"Statement": [bucket]}).to_string() };
+        decide(&[inline(json!({"Statement": [allow]}).to_string()), bucket], &read_file())
+    }
+
+    #[test]
+    fn a_buckets_policy_denies_who_it_names() {
+        let deny = |principal: Value, but: &str| {
+            json!({"Effect": "Deny", "Principal": principal, "Action": "s3:*", "Resource": "arn:aws:s3:::ledger/*",
+                "Condition": {"ArnNotLike": {"aws:PrincipalArn": but}}})
+        };
+        let other = "arn:aws:iam::123456789012:role/other";
+        for (principal, but, outcome) in [
+            (json!("*"), other, Outcome::Deny),
+            (json!({"AWS": "*"}), other, Outcome::Deny),
+            (json!({"AWS": [other, EXECUTION]}), other, Outcome::Deny),
+            (json!({"AWS": "123456789012"}), other, Outcome::Deny),
+            (json!("*"), EXECUTION, Outcome::Allow),
+            (json!({"AWS": other}), other, Outcome::Allow),
+            (json!({"Service": "ecs-tasks.amazonaws.com"}), other, Outcome::Allow),
+        ] {
+            assert_eq!(with_bucket(deny(principal.clone(), but)).outcome, outcome, "{principal} but {but}");
+        }
+        for principal in [json!({"Federated": "x"}), json!({"AWS": "execution"}), json!([]), json!({"Service": "ecs"})]
+        {
+            assert!(matches!(with_bucket(deny(principal, other)).outcome, Outcome::Error(_)));
+        }
+        assert!(matches!(
+            with_bucket(json!({"Effect": "Deny", "Action": "*", "Resource": "*"})).outcome,
+            Outcome::Error(_)
+        ));
+    }
+
+    #[test]
+    fn a_trust_names_who_may_take_the_role() {
+        let trusts = |principal: Value, source: &str| {
+            let statement = json!({"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole",
+                "Condition": {"ArnLike": {"aws:SourceArn": source}}});
+            let text = json!({"Statement": statement}).to_string();
+            let keys = [("aws:sourcearn".to_owned(), vec![TASK.to_owned()])].into();
+            let (action, resource) = ("sts:AssumeRole".to_owned(), EXECUTION.to_owned());
+            let ask = Ask { action, resource, keys, names: vec!["Service:ecs-tasks.amazonaws.com".to_owned()] };
+            decide(&[Policy { kind: Kind::Trust, name: "trust".to_owned(), text }], &ask).outcome
+        };
+        let ecs = || json!({"Service": "ecs-tasks.amazonaws.com"});
+        assert_eq!(trusts(ecs(), "arn:aws:ecs:us-east-1:123456789012:*"), Outcome::Allow);
+        assert_eq!(trusts(ecs(), "arn:aws:ecs:us-east-1:210987654321:*"), Outcome::ImplicitDeny);
+        assert_eq!(trusts(ecs(), "arn:aws:ecs:us-east-1:123456789012:cluster/mayfly"), Outcome::ImplicitDeny);
+        assert_eq!(trusts(json!({"Service": "lambda.amazonaws.com"}), "arn:*:*:*:*:*"), Outcome::ImplicitDeny);
+        assert_eq!(trusts(json!({"AWS": "*"}), "arn:*:*:*:*:*"), Outcome::ImplicitDeny);
     }
 }

@@ -2,17 +2,31 @@
 
 use serde_json::{Map, Value};
 
-use super::condition::{Condition, Keys};
+use super::condition::Condition;
+use super::decide::Ask;
 use super::pattern::{matches, matches_arn, parts};
 
 /// The versions of IAM's language; what differs between them are variables, and there are none here.
 const VERSIONS: [&str; 2] = ["2012-10-17", "2008-10-17"];
+
+/// What a policy belongs to, and so which members its statements have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sandbox::ecs) enum Kind {
+    /// A role: its statements have no principal.
+    Identity,
+    /// A bucket: its statements name principals and resources.
+    Bucket,
+    /// A role's trust: its statements name principals, and the role is the resource.
+    Trust,
+}
 
 /// One statement of a policy.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     pub(super) sid: Option<String>,
     pub(super) denies: bool,
+    /// `*`, or `AWS:` and `Service:` with a name; none in an identity policy.
+    principals: Option<Vec<String>>,
     actions: Actions,
     resources: Vec<String>,
     conditions: Vec<Condition>,
@@ -28,7 +42,7 @@ enum Actions {
 ///
 /// # Errors
 /// Says what is not understood.
-pub(super) fn read(text: &str) -> Result<Vec<Statement>, String> {
+pub(super) fn read(kind: Kind, text: &str) -> Result<Vec<Statement>, String> {
     let document: Value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
     let document = document.as_object().ok_or("it is no object")?;
     only(document, &["Version", "Id", "Statement"])?;
@@ -47,7 +61,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Statement>, String> {
             Some(sid) => format!("statement `{sid}`: {error}"),
             None => format!("statement {place}: {error}"),
         };
-        self::statement(statement).map_err(name)
+        self::statement(kind, statement).map_err(name)
     };
     (1..).zip(statements).map(read).collect()
 }
@@ -57,7 +71,8 @@ impl Statement {
     ///
     /// # Errors
     /// Says what is not understood.
-    pub(super) fn applies(&self, action: &str, resource: &str, keys: &Keys) -> Result<bool, String> {
+    pub(super) fn applies(&self, ask: &Ask) -> Result<bool, String> {
+        let Ask { action, resource, keys, names: callers } = ask;
         let names = |patterns: &[String]| {
             patterns.iter().any(|pattern| matches(&pattern.to_ascii_lowercase(), &action.to_ascii_lowercase()))
         };
@@ -65,6 +80,10 @@ impl Statement {
             Actions::Only(actions) => names(actions),
             Actions::Except(actions) => !names(actions),
         };
+        let is_asker = |name: &String| name == "*" || callers.contains(name);
+        if !self.principals.as_ref().is_none_or(|principals| principals.iter().any(is_asker)) {
+            return Ok(false);
+        }
         if !acts || !self.resources.iter().any(|pattern| pattern == "*" || matches_arn(pattern, resource)) {
             return Ok(false);
         }
@@ -77,10 +96,15 @@ impl Statement {
     }
 }
 
-fn statement(value: &Value) -> Result<Statement, String> {
+fn statement(kind: Kind, value: &Value) -> Result<Statement, String> {
     let value = value.as_object().ok_or("it is no object")?;
-    // An identity policy has no principal; `NotResource` is a way to allow what nobody thought of.
-    only(value, &["Sid", "Effect", "Action", "NotAction", "Resource", "Condition"])?;
+    // `NotResource` and `NotPrincipal` are ways to allow what nobody thought of.
+    let members = match kind {
+        Kind::Identity => &["Sid", "Effect", "Action", "NotAction", "Resource", "Condition"][..],
+        Kind::Bucket => &["Sid", "Effect", "Action", "NotAction", "Resource", "Condition", "Principal"],
+        Kind::Trust => &["Sid", "Effect", "Action", "NotAction", "Condition", "Principal"],
+    };
+    only(value, members)?;
     let denies = match value.get("Effect").and_then(Value::as_str) {
         Some("Allow") => false,
         Some("Deny") => true,
@@ -96,9 +120,35 @@ fn statement(value: &Value) -> Result<Statement, String> {
         (None, Some(actions)) => Actions::Except(checked(actions, is_action, "action")?),
         _ => return Err("it needs either `Action` or `NotAction`".to_owned()),
     };
-    let resources = value.get("Resource").ok_or("it has no `Resource`")?;
-    let resources = checked(resources, |resource| resource == "*" || parts(resource).is_some(), "resource")?;
-    Ok(Statement { sid, denies, actions, resources, conditions: conditions(value.get("Condition"))? })
+    let is_resource = |resource: &str| resource == "*" || parts(resource).is_some();
+    let resources = match kind {
+        Kind::Trust => vec!["*".to_owned()],
+        _ => checked(value.get("Resource").ok_or("it has no `Resource`")?, is_resource, "resource")?,
+    };
+    let principals = match kind {
+        Kind::Identity => None,
+        _ => Some(principals(value.get("Principal").ok_or("it has no `Principal`")?)?),
+    };
+    Ok(Statement { sid, denies, principals, actions, resources, conditions: conditions(value.get("Condition"))? })
+}
+
+fn principals(value: &Value) -> Result<Vec<String>, String> {
+    if value == "*" {
+        return Ok(vec!["*".to_owned()]);
+    }
+    let mut all = Vec::new();
+    for (kind, names) in value.as_object().ok_or("`Principal` is no object")? {
+        let is_name = match kind.as_str() {
+            "AWS" => {
+                |name: &str| name == "*" || parts(name).is_some() || name.bytes().all(|byte| byte.is_ascii_digit())
+            }
+            "Service" => |name: &str| name.ends_with(".amazonaws.com"),
+            _ => return Err(format!("`{kind}` is no kind of principal that is known here")),
+        };
+        let names = checked(names, is_name, "principal")?;
+        all.extend(names.into_iter().map(|name| format!("{kind}:{name}")));
+    }
+    Ok(all)
 }
 
 fn conditions(value: Option<&Value>) -> Result<Vec<Condition>, String> {
