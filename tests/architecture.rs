@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sandbox/gitlab", &["pipeline", "sandbox/clock", "sandbox/traffic"]),
     ("sandbox/ecs", &["sandbox/clock", "sandbox/traffic"]),
     ("sandbox/s3", &["sandbox/clock", "sandbox/traffic"]),
+    ("sandbox/stack", &["sandbox/ecs"]),
 ];
 
 /// Parts of modules that others may use only in part: user, used, the paths that are allowed.
@@ -37,6 +38,7 @@ const SDK_PLACES: &[&str] = &[
     "src/bin/",
     "src/sandbox/aws.rs",
     "src/sandbox/sandbox.rs",
+    "src/sandbox/stack/",
 ];
 
 #[test]

@@ -7,6 +7,7 @@ mod exit;
 mod interrupts;
 mod preview;
 mod run;
+mod sandbox;
 mod screen;
 mod source;
 mod trace_lines;
@@ -34,6 +35,7 @@ enum Command {
     Run(run::Run),
     Preview(preview::Preview),
     Check(preview::Check),
+    Sandbox(sandbox::SandboxCommand),
 }
 
 impl Cli {
@@ -44,6 +46,7 @@ impl Cli {
             Command::Run(run) => run.run().await,
             Command::Preview(preview) => preview.run().await,
             Command::Check(check) => check.run().await,
+            Command::Sandbox(sandbox) => sandbox.run().await,
         }
     }
 }

@@ -83,6 +83,11 @@ pub(super) fn print_error(error: &anyhow::Error) {
     let _ = writeln!(io::stderr().lock(), "error: {}", lines.join("\n"));
 }
 
+/// Writes a value for machines that read line by line.
+pub(super) fn print_json_line(value: &serde_json::Value) {
+    let _ = writeln!(io::stdout().lock(), "{value}");
+}
+
 /// Writes a value for machines.
 pub(super) fn print_json(value: &serde_json::Value) {
     let _ = writeln!(io::stdout().lock(), "{value:#}");

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod ecs;
 pub mod gitlab;
 pub mod s3;
+pub mod stack;
 pub mod traffic;
 
 mod aws;

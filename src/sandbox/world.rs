@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use futures::FutureExt;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::clock::Clock;
-use super::ecs::{self, Ecs, FetchS3, Runtime};
+use super::ecs::{self, Callers, Ecs, Runtime};
 use super::gitlab::{self, GitLab};
 use super::s3::{self, S3};
+use super::stack::environment_files;
 use super::traffic::Traffic;
 use super::{aws, fleet};
 
@@ -56,30 +55,15 @@ impl World {
             traffic: traffic.clone(),
             region: aws::REGION.into(),
             cluster: fleet::CLUSTER.into(),
-            access_key: aws::ACCESS_KEY.into(),
+            callers: Callers::Key(aws::ACCESS_KEY.into()),
             places: builds.map(|place| (BUILDS.to_owned(), place)).into_iter().collect(),
             secrets: HashMap::from([(fleet::LAUNCH_KEY_ARN.to_owned(), launch_key.to_owned())]),
-            fetch_s3: execution_role(s3.url()),
+            fetch_s3: environment_files(aws::s3(s3.url(), "execution-role")),
             runtime,
             ..ecs::Options::new(root.join("t"), events)
         })
         .await?;
-        let gitlab = GitLab::start(gitlab::Options { clock: clock.clone(), traffic: traffic.clone() }).await?;
+        let gitlab = GitLab::start(gitlab::Options { clock: clock.clone(), traffic: traffic.clone(), port: 0 }).await?;
         Ok(World { gitlab, ecs, s3, ecs_events })
     }
-}
-
-/// Reads environment files as a task's execution role does.
-fn execution_role(url: &str) -> FetchS3 {
-    let s3 = aws::s3(url, "execution-role");
-    Arc::new(move |arn: String| {
-        let s3 = s3.clone();
-        async move {
-            let wrong = || io::Error::other(format!("`{arn}` is no object"));
-            let (bucket, key) = arn.split(":::").nth(1).and_then(|path| path.split_once('/')).ok_or_else(wrong)?;
-            let object = s3.get_object().bucket(bucket).key(key).send().await.map_err(io::Error::other)?;
-            Ok(object.body.collect().await.map_err(io::Error::other)?.to_vec())
-        }
-        .boxed()
-    })
 }

@@ -5,5 +5,7 @@ mod event;
 mod pipelines;
 mod preview;
 mod run;
+mod stack_aws;
+mod stand_ins;
 mod support;
 mod usage;

@@ -31,7 +31,7 @@ impl World {
     pub async fn with(pipeline: &str, runner: RunnerSpec) -> World {
         let repository = repository(&[(".gitlab-ci.yml", pipeline)]);
         let (clock, traffic) = (Clock::default(), Traffic::default());
-        let gitlab = GitLab::start(Options { clock: clock.clone(), traffic: traffic.clone() }).await.unwrap();
+        let gitlab = GitLab::start(Options { clock: clock.clone(), traffic: traffic.clone(), port: 0 }).await.unwrap();
         let project = gitlab.add_project("group/app", repository.path());
         let runner = gitlab.add_runner(runner);
         World { gitlab, clock, traffic, project, runner, repository, client: Client::new() }

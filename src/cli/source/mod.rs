@@ -11,5 +11,6 @@ mod tags;
 
 pub(super) use event::EventOptions;
 pub(super) use reading::{ReadJob, Reading, unreadable};
+pub(super) use repository::Repository;
 pub(super) use snapshot::Snapshot;
 pub(super) use tags::{ForeignTag, foreign_tags};

@@ -13,30 +13,30 @@ const USUAL: [&str; 2] = ["main", "master"];
 
 /// A git repository with a working tree.
 #[derive(Clone, Debug)]
-pub(super) struct Repository {
+pub(in crate::cli) struct Repository {
     /// The top of the working tree.
-    pub(super) top: PathBuf,
+    pub(in crate::cli) top: PathBuf,
     /// Where its objects lie; shared by all its working trees.
-    pub(super) objects: PathBuf,
+    pub(in crate::cli) objects: PathBuf,
     /// This working tree's index.
-    pub(super) index: PathBuf,
+    pub(in crate::cli) index: PathBuf,
     /// Where the commits are named at which a shallow clone ends.
-    pub(super) shallow: PathBuf,
+    pub(in crate::cli) shallow: PathBuf,
     /// `sha1` or `sha256`.
-    pub(super) format: String,
+    pub(in crate::cli) format: String,
     /// The commit that is checked out; none in a repository without commits.
-    pub(super) head: Option<String>,
+    pub(in crate::cli) head: Option<String>,
     /// The branch that is checked out; none with a detached HEAD.
-    pub(super) branch: Option<String>,
+    pub(in crate::cli) branch: Option<String>,
     /// The branch that others are merged into, as far as the repository tells.
-    pub(super) default_branch: String,
+    pub(in crate::cli) default_branch: String,
     /// `group/app`, as `origin` is called there.
-    pub(super) path: Option<String>,
+    pub(in crate::cli) path: Option<String>,
 }
 
 impl Repository {
     /// The repository that `directory` lies in; `None` if it lies in none.
-    pub(super) fn find(directory: &Path) -> anyhow::Result<Option<Repository>> {
+    pub(in crate::cli) fn find(directory: &Path) -> anyhow::Result<Option<Repository>> {
         let here = Git::new(directory);
         let top = match here.path(&["rev-parse", "--show-toplevel"]) {
             Ok(top) => top,

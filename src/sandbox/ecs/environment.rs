@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::access::{check_file, check_secret};
 use super::json::{list, pairs, text};
 use super::state::Shared;
 use super::task::{Container, Task};
@@ -21,7 +22,7 @@ pub(super) async fn resolve(shared: &Shared, task: &Task, container: &Container)
     for owner in [definition, over] {
         for file in list(owner, "environmentFiles") {
             let arn = text(file, "value").unwrap_or_default();
-            environment.extend(read_file(shared, arn).await?);
+            environment.extend(read_file(shared, task, arn).await?);
         }
     }
     for owner in [definition, over] {
@@ -29,7 +30,13 @@ pub(super) async fn resolve(shared: &Shared, task: &Task, container: &Container)
     }
     for secret in list(definition, "secrets") {
         let name = text(secret, "name").unwrap_or_default();
-        environment.insert(name.to_owned(), read_secret(shared, text(secret, "valueFrom").unwrap_or_default())?);
+        let value_from = text(secret, "valueFrom").unwrap_or_default();
+        environment.insert(name.to_owned(), read_secret(shared, task, value_from).await?);
+    }
+    for value in environment.values_mut() {
+        if let Some(place) = (shared.options.place)(value) {
+            *value = place;
+        }
     }
     environment.extend(given_by_fargate(shared, task, container));
     Ok(environment)
@@ -55,12 +62,13 @@ fn given_by_fargate(shared: &Shared, task: &Task, container: &Container) -> Envi
     given.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-async fn read_file(shared: &Shared, arn: &str) -> Result<Environment, String> {
+async fn read_file(shared: &Shared, task: &Task, arn: &str) -> Result<Environment, String> {
     let failed = |cause: String| {
         format!(
             "ResourceInitializationError: failed to download env files: file download command: non empty error stream: `{arn}`: {cause}"
         )
     };
+    check_file(shared, task, arn).await.map_err(failed)?;
     let bytes = (shared.options.fetch_s3)(arn.to_owned()).await.map_err(|error| failed(error.to_string()))?;
     let content = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".to_owned()))?;
     Ok(parse_file(&content))
@@ -73,23 +81,32 @@ fn parse_file(content: &str) -> Environment {
     pairs.map(|(name, value)| (name.trim().to_owned(), value.to_owned())).collect()
 }
 
-fn read_secret(shared: &Shared, value_from: &str) -> Result<String, String> {
-    let secrets = &shared.options.secrets;
-    let found = secrets.get(value_from).cloned().or_else(|| {
-        // `<secret ARN>:<JSON key>:<stage>:<version>`, where an ARN has seven parts.
-        let parts: Vec<_> = value_from.split(':').collect();
-        let arn = parts.get(..7)?.join(":");
-        let secret = secrets.get(&arn)?;
-        match parts.get(7).copied().unwrap_or_default() {
-            "" => Some(secret.clone()),
-            key => match serde_json::from_str::<Value>(secret).ok()?.get(key)? {
-                Value::String(value) => Some(value.clone()),
-                other => Some(other.to_string()),
-            },
-        }
+async fn read_secret(shared: &Shared, task: &Task, value_from: &str) -> Result<String, String> {
+    let failed = |cause: &str| {
+        format!(
+            "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: unable to retrieve secret from asm: {cause}"
+        )
+    };
+    check_secret(shared, task, value_from).await.map_err(|cause| failed(&cause))?;
+    if let Some(secret) = shared.options.secrets.get(value_from) {
+        return Ok(secret.clone());
+    }
+    // `<secret ARN>:<JSON key>:<stage>:<version>`, where an ARN has seven parts.
+    let parts: Vec<&str> = value_from.split(':').collect();
+    let arn = parts[..parts.len().min(7)].join(":");
+    let known = match shared.options.secrets.get(&arn) {
+        Some(secret) => Some(secret.clone()),
+        None => (shared.options.fetch_secret)(arn).await.map_err(|error| failed(&error.to_string()))?,
+    };
+    let value = known.and_then(|secret| match parts.get(7).copied().unwrap_or_default() {
+        "" => Some(secret),
+        key => match serde_json::from_str::<Value>(&secret).ok()?.get(key)? {
+            Value::String(value) => Some(value.clone()),
+            other => Some(other.to_string()),
+        },
     });
-    found.ok_or_else(|| {
-        format!("ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: unable to retrieve secret from asm: ResourceNotFoundException: Secrets Manager can't find the specified secret: `{value_from}`")
+    value.ok_or_else(|| {
+        failed(&format!("ResourceNotFoundException: Secrets Manager can't find the specified secret: `{value_from}`"))
     })
 }
 

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
+use super::access::{check_caller, check_key};
 use super::faults::When;
 use super::refusal::{Refusal, answer};
 use super::shape::{Misfit, misfits};
@@ -49,7 +50,7 @@ async fn operate(
         LOGS => operation == "GetLogEvents",
         _ => false,
     };
-    check_signature(shared, headers, if service == LOGS { "logs" } else { "ecs" })?;
+    let access_key = check_signature(shared, headers, if service == LOGS { "logs" } else { "ecs" })?;
     let is_post = method == "POST" && header(headers, header::CONTENT_TYPE.as_str()) == "application/x-amz-json-1.1";
     let body = to_bytes(body, MOST_BYTES).await.map_err(|_| serialization("the body is too large or was cut off"))?;
     let body: Value = serde_json::from_slice(&body).map_err(|error| serialization(&error.to_string()))?;
@@ -57,6 +58,7 @@ async fn operate(
         return Err(unknown_operation(shared, target, is_ours));
     };
     check_shape(shared, operation, &misfits, is_ours)?;
+    check_caller(shared, access_key, operation, &body).await?;
     let faults = &shared.faults;
     if faults.throttled(operation) || !shared.state().buckets.take(operation, shared.now()) {
         return Err(Refusal::throttled());
@@ -85,8 +87,9 @@ async fn operate(
     result
 }
 
-/// A SigV4 header that names our key and the scope of this service; the signature itself is not computed.
-fn check_signature(shared: &Shared, headers: &HeaderMap, service: &str) -> Result<(), Refusal> {
+/// A SigV4 header that names the scope of this service, and a key that may be one; the signature itself is not
+/// computed.
+fn check_signature<'a>(shared: &Shared, headers: &'a HeaderMap, service: &str) -> Result<&'a str, Refusal> {
     let authorization = header(headers, header::AUTHORIZATION.as_str());
     if authorization.is_empty() {
         let text = "Request is missing Authentication Token";
@@ -108,15 +111,13 @@ fn check_signature(shared: &Shared, headers: &HeaderMap, service: &str) -> Resul
         return Err(incomplete());
     }
     let scope: Vec<_> = credential.split('/').collect();
-    if scope.first() != Some(&shared.options.access_key.as_str()) {
-        let text = "The security token included in the request is invalid.";
-        return Err(Refusal::bad_request("UnrecognizedClientException", text));
-    }
+    let access_key = scope[0];
+    check_key(shared, access_key)?;
     if scope.len() != 5 || scope[2..] != [shared.options.region.as_str(), service, "aws4_request"] {
         let text = format!("Credential should be scoped to `{}/{service}/aws4_request`.", shared.options.region);
         return Err(Refusal::bad_request("InvalidSignatureException", text));
     }
-    Ok(())
+    Ok(access_key)
 }
 
 fn unknown_operation(shared: &Shared, target: &str, is_ours: bool) -> Refusal {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::access::{check_image, check_log, check_log_stream, check_trust};
 use super::environment::{self, Environment};
 use super::options::Runtime;
 use super::state::Shared;
@@ -84,6 +85,7 @@ async fn stopped_during<T>(wish: &mut watch::Receiver<Wish>, work: impl Future<O
 }
 
 async fn environments(shared: &Shared, task: &Task) -> Result<Environments, String> {
+    check_trust(shared, task).await?;
     let mut all = Environments::new();
     for container in &task.containers {
         all.insert(container.name.clone(), environment::resolve(shared, task, container).await?);
@@ -97,7 +99,8 @@ async fn pull(shared: &Shared, task: &Task) -> Result<(), StopCause> {
     shared.note(&task.arn, |task| task.times.pull_started = Some(now));
     let mut failed = Ok(());
     for container in &task.containers {
-        let pulled = match shared.faults.pull_failure(&container.image) {
+        let refused = check_image(shared, task, container).await.err().map(pull_refused);
+        let pulled = match shared.faults.pull_failure(&container.image).or(refused) {
             Some(reason) => Err(reason),
             None if matches!(shared.options.runtime, Runtime::Simulated(_)) => Ok(()),
             None => shared.host.pull(&container.image).await,
@@ -109,9 +112,34 @@ async fn pull(shared: &Shared, task: &Task) -> Result<(), StopCause> {
         fail_container(shared, &task.arn, &container.name, reason, None);
     }
     failed?;
+    open_logs(shared, task).await?;
     let now = shared.now();
     shared.note(&task.arn, |task| task.times.pull_stopped = Some(now));
     Ok(())
+}
+
+/// A stream that cannot be made stops the task; lines that cannot be written are lost.
+async fn open_logs(shared: &Shared, task: &Task) -> Result<(), StopCause> {
+    for container in &task.containers {
+        let failed = |cause: String| {
+            failed_to_start(format!(
+                "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: failed to create Cloudwatch log stream: {cause}"
+            ))
+        };
+        check_log_stream(shared, task, container).await.map_err(failed)?;
+        if check_log(shared, task, container).await.is_err() {
+            shared.note(&task.arn, |task| {
+                if let Some(container) = task.container(&container.name) {
+                    container.loses_log = true;
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
+fn pull_refused(cause: String) -> String {
+    format!("CannotPullContainerError: {cause}")
 }
 
 /// One container that never ran.

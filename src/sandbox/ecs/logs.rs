@@ -74,7 +74,10 @@ fn find(shared: &Shared, group: &str, stream: &str) -> Option<(String, i64)> {
             && option("awslogs-group") == Some(group)
             && option("awslogs-stream-prefix") == Some(prefix);
         let container = task.containers.iter().find(|container| container.name == name)?;
-        container.started_at.filter(|_| here).map(|started| (started, container.exit_code.is_some()))
+        container
+            .started_at
+            .filter(|_| here && !container.loses_log)
+            .map(|started| (started, container.exit_code.is_some()))
     };
     let (started, has_ended) = shared.look(task_id, logs_here).flatten()?;
     let mut content = fs::read(shared.host.rooms().log_file(task_id, name)).unwrap_or_default();

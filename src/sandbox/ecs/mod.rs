@@ -5,6 +5,7 @@
 //! [containers](Runtime::Containers), [local processes](Runtime::Processes), or [played by a
 //! closure](Runtime::Simulated).
 
+mod access;
 mod container_rules;
 mod containers;
 mod definition_rules;
@@ -25,6 +26,8 @@ mod namespace;
 mod options;
 mod override_rules;
 mod paging;
+mod permissions;
+mod policy;
 mod processes;
 mod providers;
 mod refusal;
@@ -40,7 +43,8 @@ mod task;
 mod tasks;
 mod throttle;
 
+pub use access::{Access, Asker, Callers, Principal, ReadBucketPolicy, ReadPolicies, Record};
 pub use faults::{Faults, When};
-pub use options::{FetchS3, Options, Runtime};
+pub use options::{FetchS3, FetchSecret, Options, Place, Runtime};
 pub use server::{ContainerView, Ecs, TaskView};
 pub use simulated::{Ending, Simulate, SimulatedTask};

@@ -10,12 +10,19 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::access::Callers;
 use super::simulated::Simulate;
 use crate::sandbox::clock::Clock;
 use crate::sandbox::traffic::Traffic;
 
 /// Reads the S3 object that an ARN names, as the execution role would.
 pub type FetchS3 = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<u8>>> + Send + Sync>;
+
+/// Reads the secret that an ARN names, as the execution role would; `None` if there is none.
+pub type FetchSecret = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Option<String>>> + Send + Sync>;
+
+/// Where a value in a container's environment really is: another value for one that only AWS resolves.
+pub type Place = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What a task is made of.
 #[derive(Clone)]
@@ -44,8 +51,10 @@ pub struct Options {
     pub account: String,
     /// The name of the one cluster.
     pub cluster: String,
-    /// The access key that requests must be signed with.
-    pub access_key: String,
+    /// The port that it listens on; 0 takes a free one.
+    pub port: u16,
+    /// Who may ask.
+    pub callers: Callers,
     /// Where tasks live; keep it short, sockets lie beneath it.
     pub root: PathBuf,
     /// Where volumes are seen whichever task they belong to, by their path in containers; the others, and all of them
@@ -53,6 +62,10 @@ pub struct Options {
     pub places: HashMap<String, PathBuf>,
     /// Secrets by ARN, as `secrets[].valueFrom` names them.
     pub secrets: HashMap<String, String>,
+    /// Reads secrets that are not among these.
+    pub fetch_secret: FetchSecret,
+    /// Values in environments that are replaced by others.
+    pub place: Place,
     /// How `environmentFiles` are read.
     pub fetch_s3: FetchS3,
     /// What a task is made of.
@@ -71,10 +84,13 @@ impl Options {
             region: "eu-central-1".to_owned(),
             account: "123456789012".to_owned(),
             cluster: "mayfly".to_owned(),
-            access_key: "AKIASANDBOX".to_owned(),
+            port: 0,
+            callers: Callers::Key("AKIASANDBOX".to_owned()),
             root: root.into(),
             places: HashMap::new(),
             secrets: HashMap::new(),
+            fetch_secret: Arc::new(|_| async { Ok(None) }.boxed()),
+            place: Arc::new(|_| None),
             fetch_s3: Arc::new(no_s3),
             runtime: Runtime::Processes,
             events,

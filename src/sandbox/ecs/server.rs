@@ -69,9 +69,9 @@ struct Guard {
 }
 
 impl Ecs {
-    /// Starts ECS and its metadata endpoint on two ports of 127.0.0.1.
+    /// Starts ECS on the port that `options` name, and its metadata endpoint on a free one, of 127.0.0.1.
     pub async fn start(options: Options) -> io::Result<Ecs> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let metadata_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let metadata_url = format!("http://{}", metadata_listener.local_addr()?);

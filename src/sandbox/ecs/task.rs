@@ -94,6 +94,8 @@ pub(super) struct Container {
     pub(super) reason: Option<String>,
     pub(super) cpu: i64,
     pub(super) memory: Option<i64>,
+    /// CloudWatch Logs does not take what it writes.
+    pub(super) loses_log: bool,
     pub(super) created_at: Option<Timestamp>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) finished_at: Option<Timestamp>,
@@ -331,6 +333,7 @@ fn new_container(definition: &Value, overrides: &Value, task_arn: &str, task_id:
         reason: None,
         cpu: amount("cpu").unwrap_or(0),
         memory: amount("memory"),
+        loses_log: false,
         created_at: None,
         started_at: None,
         finished_at: None,

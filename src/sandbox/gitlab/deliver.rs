@@ -22,8 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const DISABLED_FROM: u32 = 4;
 const DISABLED_FOR_GOOD_FROM: u32 = 40;
 
-/// Adds a hook and the task that sends for it, one after the other.
-pub(super) fn add(shared: &Arc<Shared>, project: u64, spec: Hook) {
+/// Adds a hook and the task that sends for it, one after the other; returns the hook's id.
+pub(super) fn add(shared: &Arc<Shared>, project: u64, spec: Hook) -> usize {
     let (queue, waiting) = unbounded_channel();
     let index = shared.change(|state| {
         state.hooks.push(HookRow { project, spec, failures: 0, disabled_until: None, queue });
@@ -36,6 +36,7 @@ pub(super) fn add(shared: &Arc<Shared>, project: u64, spec: Hook) {
             () = send_all(&sender, index, waiting) => {}
         }
     });
+    index + 1
 }
 
 impl State {

@@ -12,6 +12,8 @@ pub struct Options {
     pub clock: Clock,
     /// Where its requests are recorded.
     pub traffic: Traffic,
+    /// The port that it listens on; 0 takes a free one.
+    pub port: u16,
 }
 
 /// A runner as an owner would create it (gitlab-protocol.md §2.2).
@@ -82,6 +84,8 @@ pub enum Source {
     Push,
     /// A person, in GitLab's form.
     Web,
+    /// A call of GitLab's API.
+    Api,
     /// A merge request into the branch `target`.
     MergeRequest {
         /// The target branch.
@@ -97,6 +101,7 @@ impl Source {
         match self {
             Source::Push => "push",
             Source::Web => "web",
+            Source::Api => "api",
             Source::MergeRequest { .. } => "merge_request_event",
         }
     }

@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{delete, get, patch, post, put};
 
 use super::call::{Call, forbidden, message};
-use super::respond::{claim, control, download, lookup, runners, trace, update, upload};
+use super::respond::{claim, control, download, lookup, pipelines, runners, setup, trace, update, upload};
 use super::shared::Shared;
 use super::{fault_layer, git_http, strict};
 
@@ -28,6 +28,14 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v4/jobs/{id}/artifacts/authorize", post(authorize))
         .route("/api/v4/job", get(lookup::lookup))
         .route("/api/v4/projects/{project}/jobs/{job}", get(control::show))
+        .route("/api/v4/projects/{project}/jobs/{job}/trace", get(control::trace))
+        .route("/api/v4/projects/{project}/pipeline", post(pipelines::create))
+        .route("/api/v4/projects/{project}/pipelines", get(pipelines::list))
+        .route("/api/v4/projects/{project}/pipelines/{pipeline}", get(pipelines::show))
+        .route("/api/v4/projects/{project}/pipelines/{pipeline}/jobs", get(pipelines::jobs))
+        .route("/api/v4/projects/{project}/pipelines/{pipeline}/cancel", post(pipelines::cancel))
+        .route("/api/v4/projects/{project}/hooks", post(setup::add_hook))
+        .route("/api/v4/user/runners", post(setup::add_runner))
         .route("/api/v4/projects/{project}/jobs/{job}/{action}", post(control::act))
         .route("/-/elsewhere/api/v4/jobs/{id}/artifacts", post(upload::upload))
         .route("/-/storage/{key}", get(download::storage))

@@ -78,7 +78,7 @@ fn draft(shared: &Arc<Shared>, mirror: &Mirror, project: u64, trigger: &Trigger)
             let (source, target, title) = (name.to_owned(), target.clone(), title.clone());
             Some(MergeRequest { iid: 0, source, target, title, diff_base })
         }
-        Source::Push | Source::Web => None,
+        Source::Push | Source::Web | Source::Api => None,
     };
     let commit = mirror.commit(&resolved.sha)?;
     let tag_message = if resolved.tag { mirror.tag_message(name) } else { String::new() };

@@ -38,9 +38,9 @@ impl Drop for Running {
 }
 
 impl GitLab {
-    /// Starts it on a free port of 127.0.0.1.
+    /// Starts it on 127.0.0.1.
     pub async fn start(options: Options) -> std::io::Result<GitLab> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = TcpListener::bind(("127.0.0.1", options.port)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
         let http = http.map_err(std::io::Error::other)?;
@@ -66,20 +66,7 @@ impl GitLab {
 
     /// Creates a runner and returns its `glrt-` token.
     pub fn add_runner(&self, spec: RunnerSpec) -> String {
-        self.shared().change(|state| {
-            let id = state.runners.last().map_or(21, |runner| runner.id + 1);
-            let token = format!("glrt-{}", random(20));
-            let row = Runner {
-                id,
-                token: token.clone(),
-                spec,
-                contacted_at: None,
-                managers: Vec::new(),
-                queue_version: random(20),
-            };
-            state.runners.push(row);
-            token
-        })
+        self.shared().change(|state| state.add_runner(spec)).1
     }
 
     /// Creates the project `path` (`group/app`) over a git repository, which is only ever read.
@@ -116,7 +103,7 @@ impl GitLab {
 
     /// Adds a webhook to a project.
     pub fn add_hook(&self, project: u64, hook: Hook) {
-        deliver::add(self.shared(), project, hook);
+        let _ = deliver::add(self.shared(), project, hook);
     }
 
     /// Starts a pipeline for a branch or tag, as a push would.
@@ -203,6 +190,21 @@ impl GitLab {
 }
 
 impl State {
+    /// Creates a runner: its id and its token.
+    pub(super) fn add_runner(&mut self, spec: RunnerSpec) -> (u64, String) {
+        let id = self.runners.last().map_or(21, |runner| runner.id + 1);
+        let token = format!("glrt-{}", random(20));
+        self.runners.push(Runner {
+            id,
+            token: token.clone(),
+            spec,
+            contacted_at: None,
+            managers: Vec::new(),
+            queue_version: random(20),
+        });
+        (id, token)
+    }
+
     pub(super) fn new(url: String, clock: crate::sandbox::clock::Clock) -> Self {
         State {
             clock,

@@ -1,10 +1,12 @@
-//! `POST /projects/:id/jobs/:job_id/{cancel,retry,play,erase}` and the same job's page, for people (gitlab-protocol.md §8.3).
+//! `POST /projects/:id/jobs/:job_id/{cancel,retry,play,erase}` and the same job's page and log, for people
+//! (gitlab-protocol.md §8.3).
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Request, State as Extract};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
 use crate::sandbox::gitlab::call::{Call, forbidden, message, unauthorized};
@@ -25,6 +27,21 @@ pub(in crate::sandbox::gitlab) async fn show(
     shared.read(|state| {
         allowed(state, &call, project, job)?;
         Ok(Json(entity(state, job)).into_response())
+    })
+}
+
+/// The log as it is now.
+pub(in crate::sandbox::gitlab) async fn trace(
+    Extract(shared): Extract<Arc<Shared>>,
+    Path((project, job)): Path<(u64, u64)>,
+    request: Request,
+) -> Result<Response, Response> {
+    let call = Call::head(&request.into_parts().0);
+    strict::check(&shared, &call, &DECLARED)?;
+    shared.read(|state| {
+        allowed(state, &call, project, job)?;
+        let trace = state.jobs.get(&job).map(|job| job.trace.clone()).unwrap_or_default();
+        Ok(([(CONTENT_TYPE, "text/plain")], trace).into_response())
     })
 }
 
@@ -53,10 +70,16 @@ pub(in crate::sandbox::gitlab) async fn act(
     })
 }
 
-fn allowed(state: &State, call: &Call, project: u64, job: u64) -> Result<(), Response> {
-    if call.header("private-token") != Some(state.private_token.as_str()) {
-        return Err(unauthorized());
+/// Whether the call carries the one personal access token.
+pub(super) fn is_person(state: &State, call: &Call) -> Result<(), Response> {
+    match call.header("private-token") {
+        Some(token) if token == state.private_token => Ok(()),
+        _ => Err(unauthorized()),
     }
+}
+
+fn allowed(state: &State, call: &Call, project: u64, job: u64) -> Result<(), Response> {
+    is_person(state, call)?;
     match state.jobs.get(&job) {
         Some(job) if job.project == project => Ok(()),
         _ => Err(message(StatusCode::NOT_FOUND, "Not Found")),
