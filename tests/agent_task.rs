@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use mayfly::ledger::keys::is_proof;
+use mayfly::ledger::keys::{SigningKey, is_proof};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ impl World {
     fn open(&mut self, request: &Request) -> Answer {
         let asked: Value = serde_json::from_slice(&request.body).unwrap();
         let (nonce, proof) = (asked["nonce"].as_str().unwrap(), asked["proof"].as_str().unwrap());
-        assert!(nonce.len() >= 32 && is_proof(&LAUNCH_KEY.to_owned().into(), TICKET, nonce, proof));
+        assert!(nonce.len() >= 32 && is_proof(&SigningKey::new(LAUNCH_KEY.into()), TICKET, nonce, proof));
         if self.refuse_ticket {
             let body = json!({"message": "the ticket is used"}).to_string();
             return Answer::Response { status: 403, headers: Vec::new(), body };

@@ -93,22 +93,7 @@ fn any_file_can_be_checked_in_the_context_of_its_repository() {
 fn a_fleet_sets_region_ceilings_and_images() {
     let user = User::of("unit:\n  tags: [cpu-8]\n  script: [make]\nsmall:\n  script: [make]\n");
     let fleet = "\
-system_id = 'r_0123456789ab'
 region = 'eu-central-1'
-[tasks]
-cluster = 'mayfly'
-subnets = ['subnet-1']
-execution_role = 'arn:aws:iam::1:role/x'
-launch_key = 'arn:launch'
-[broker]
-url = 'https://broker.test'
-agents_bucket = 'agents'
-[broker.agents]
-amd64 = '0000000000000000000000000000000000000000000000000000000000000000'
-[ledger]
-bucket = 'ledger'
-[cache]
-bucket = 'cache'
 [size]
 max_cpu = '4'
 [images]
@@ -116,7 +101,6 @@ default = 'alpine:3'
 [[runners]]
 name = 'team'
 url = 'https://gitlab.test'
-token = 'arn:token'
 ";
     let path = user.repository.path().join("fleet.toml");
     fs::write(&path, fleet).expect("a file");
