@@ -1,4 +1,4 @@
-//! Shows what happens: jobs and tasks that change, and what was refused.
+//! Shows the status changes of jobs and tasks.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -174,7 +174,7 @@ impl Running {
     }
 }
 
-/// Writes decisions to `file`, and shows those that refuse.
+/// Writes decisions to `file`, and shows refusals.
 fn recorder(file: Option<&Path>, screen: Screen) -> anyhow::Result<Record> {
     let open = |path: &Path| -> anyhow::Result<File> {
         let file = OpenOptions::new().create(true).append(true).open(path);
@@ -186,7 +186,7 @@ fn recorder(file: Option<&Path>, screen: Screen) -> anyhow::Result<Record> {
         if text("decision") != "Allow" {
             let (principal, action, resource) = (text("principal"), text("action"), text("resource"));
             let why = decision["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
-            screen.line(Tone::Bad, &plain(&format!("refused: {principal} may not {action} {resource}{why}")));
+            screen.line(Tone::Bad, &plain(&format!("refused: {principal} may not {action} on {resource}{why}")));
         }
         if let Some(file) = &file {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
