@@ -261,6 +261,33 @@ async fn hooks_carry_the_token_to_the_url() {
     stand_ins.end(Signal::TERM, &user);
 }
 
+#[test]
+fn people_see_where_to_go_and_what_fails() {
+    let user = hello();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let hook = format!("http://{closed}/");
+    let mut command = user.command(&["sandbox", "--project", ".", "--pipeline", "--hook-url", &hook]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("mayfly runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let mut shown = String::new();
+    for line in &mut lines {
+        shown.push_str(&line.expect("text"));
+        shown.push('\n');
+        if shown.contains("the receiver did not answer") {
+            break;
+        }
+    }
+    for said in ["runner token   glrt-", "access token   glpat-", "project        41, sandbox/", "/pipeline?ref=main'"]
+    {
+        assert!(shown.contains(said), "`{said}` in {shown}");
+    }
+    assert!(shown.contains("job 7001 `hello`: pending"), "{shown}");
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process");
+    kill_process(pid, Signal::INT).expect("it is ours");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    user.nothing_is_left();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_runs_ends_with_its_stand_in() {
     let user = hello();

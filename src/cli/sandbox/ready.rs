@@ -1,4 +1,4 @@
-//! Says that all is ready: in lines for people, or in one line of JSON.
+//! Shows where the stand-ins listen: in lines for people, or in one line of JSON.
 //!
 //! ```text
 //! {"gitlab": "<url>", "ecs": "<url>", "s3": "<url>", "cluster": "<arn>", "runner_token": "glrt-…",
@@ -13,7 +13,7 @@ use crate::cli::screen::{Screen, Tone};
 
 use super::project::Project;
 
-/// Where everything is.
+/// What a caller needs to use the stand-ins.
 #[derive(Clone, Debug)]
 pub(super) struct Ready {
     pub(super) gitlab: String,
@@ -43,7 +43,7 @@ impl Ready {
 
     pub(super) fn show(&self, screen: Screen) {
         let line = |label: &str, text: &str| screen.line(Tone::Plain, &format!("{label:<14} {text}"));
-        screen.line(Tone::Title, "GitLab and ECS listen on this machine.");
+        screen.line(Tone::Title, "The stand-ins for GitLab and ECS are ready.");
         line("GitLab", &self.gitlab);
         line("runner token", &self.runner_token);
         line("access token", &self.private_token);
@@ -52,18 +52,18 @@ impl Ready {
         if let Some(s3) = &self.s3 {
             line("S3", s3);
         }
-        let note = "The functions find ECS and its logs by AWS_ENDPOINT_URL_ECS and AWS_ENDPOINT_URL_CLOUDWATCH_LOGS.";
+        let note = "Set AWS_ENDPOINT_URL_ECS and AWS_ENDPOINT_URL_CLOUDWATCH_LOGS of the functions to the URL of ECS.";
         screen.line(Tone::Faint, note);
         if let Some(Project { id, path, branch, .. }) = &self.project {
             line("project", &format!("{id}, {path}, branch {branch}"));
             let header = format!("PRIVATE-TOKEN: {}", self.private_token);
             let url = format!("{}/api/v4/projects/{id}", self.gitlab);
-            screen.line(Tone::Faint, "Start a pipeline, and look at it, as in GitLab:");
+            screen.line(Tone::Faint, "Pipelines, with GitLab's own API:");
             screen.line(Tone::Plain, &format!("  curl -X POST -H '{header}' '{url}/pipeline?ref={branch}'"));
             screen.line(Tone::Plain, &format!("  curl -H '{header}' '{url}/pipelines'"));
             screen.line(Tone::Plain, &format!("  curl -H '{header}' '{url}/jobs/JOB/trace'"));
         }
-        screen.line(Tone::Faint, "Ctrl-C ends it.");
+        screen.line(Tone::Faint, "Press Ctrl-C to stop.");
         screen.line(Tone::Plain, "");
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc::unbounded_channel;
@@ -120,10 +120,10 @@ impl SandboxCommand {
             options.fetch_s3 = environment_files(aws.s3());
             let endpoint = endpoint.clone();
             options.place = Arc::new(move |value| reachable(&endpoint, value));
-            stops = self.stops_queue.clone().map(|queue| {
-                let failed = move |text: String| screen.line(Tone::Bad, &plain(&text));
-                tokio::spawn(send_stops(aws, queue, ended, failed))
-            });
+            stops = self
+                .stops_queue
+                .clone()
+                .map(|queue| tokio::spawn(send_stops(aws, queue, ended, |text| print_error(&anyhow!(text)))));
         }
         let ecs = Ecs::start(options).await.with_context(|| listening("ECS", self.ecs_port))?;
         ports.into_iter().for_each(|port| ecs.reach(port));
@@ -175,7 +175,7 @@ impl Running {
     }
 }
 
-/// Writes decisions to `file`, and shows those that refuse.
+/// Writes decisions to `file`, and shows refusals.
 fn recorder(file: Option<&Path>, screen: Screen) -> anyhow::Result<Record> {
     let open = |path: &Path| -> anyhow::Result<File> {
         let file = OpenOptions::new().create(true).append(true).open(path);
@@ -187,12 +187,12 @@ fn recorder(file: Option<&Path>, screen: Screen) -> anyhow::Result<Record> {
         if text("decision") != "Allow" {
             let (principal, action, resource) = (text("principal"), text("action"), text("resource"));
             let why = decision["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
-            screen.line(Tone::Bad, &plain(&format!("refused: {principal} may not {action} {resource}{why}")));
+            screen.line(Tone::Bad, &plain(&format!("refused: {principal} may not {action} on {resource}{why}")));
         }
         if let Some(file) = &file {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = file.write_all(format!("{decision}\n").as_bytes()) {
-                screen.line(Tone::Bad, &format!("a decision could not be written: {error}"));
+                print_error(&anyhow!(error).context("writing a decision"));
             }
         }
     }))

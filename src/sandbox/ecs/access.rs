@@ -1,4 +1,4 @@
-//! Who may ask ECS, and whether their policies allow what they ask; each decision is recorded.
+//! Authorizes requests: checks the caller's policies, and those of a task's execution role, and records each decision.
 
 use std::io;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use super::refusal::Refusal;
 use super::state::Shared;
 use super::task::{Container, Task};
 
-/// Who may ask.
+/// Which requests are authorized.
 #[derive(Clone)]
 pub enum Callers {
-    /// Everybody, whatever they sign with.
+    /// All of them, with any access key.
     Anybody,
-    /// Who signs with this access key; nothing else is asked.
+    /// Those that are signed with this access key; no policy is read.
     Key(String),
-    /// Roles, for what their policies allow; tasks' execution roles as well.
+    /// Those that the caller's policies allow; execution roles are checked as well.
     Roles(Access),
 }
 
-/// Where policies come from, and where decisions go.
+/// The source of policies, and the record of decisions.
 #[derive(Clone)]
 pub struct Access {
     /// Reads the policies of one principal; `None` if there is no such principal.
     pub read: ReadPolicies,
     /// Reads the policy of the bucket with this name; `None` if it has none.
     pub read_bucket: ReadBucketPolicy,
-    /// Keeps one decision.
+    /// Records one decision.
     pub record: Record,
 }
 
@@ -38,19 +38,19 @@ pub struct Access {
 pub type ReadPolicies = Arc<dyn Fn(Asker) -> BoxFuture<'static, io::Result<Option<Principal>>> + Send + Sync>;
 /// Reads the policy of one bucket.
 pub type ReadBucketPolicy = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Option<String>>> + Send + Sync>;
-/// Keeps one decision: `principal`, `action`, `resource`, `sid`, `policy`, `decision`, and `error` if there was one.
+/// Records one decision: `principal`, `action`, `resource`, `sid`, `policy`, `decision`, and `error` if there was one.
 pub type Record = Arc<dyn Fn(Value) + Send + Sync>;
 
-/// Whose policies are wanted.
+/// The principal whose policies are read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Asker {
-    /// The one that signs with this access key.
+    /// The owner of this access key.
     AccessKey(String),
     /// The role with this ARN.
     Role(String),
 }
 
-/// A role, and the policies that were found at it.
+/// A role and its policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The role's ARN.
@@ -59,11 +59,11 @@ pub struct Principal {
     pub session: String,
     /// Names and texts of its policies.
     pub policies: Vec<(String, String)>,
-    /// The policy that says who may take the role.
+    /// Its trust policy.
     pub trust: String,
 }
 
-/// Refuses a key that nobody has, as far as that can be told without asking.
+/// Refuses an access key that is not the configured one; the keys of roles are looked up later.
 pub(super) fn check_key(shared: &Shared, key: &str) -> Result<(), Refusal> {
     match &shared.options.callers {
         Callers::Key(known) if known != key => Err(unknown_key()),
@@ -90,7 +90,7 @@ pub(super) async fn check_caller(shared: &Shared, key: &str, operation: &str, bo
     }
 }
 
-/// Whether ECS may take the execution role of `task`.
+/// Whether the trust policy of the execution role lets ECS assume it.
 pub(super) async fn check_trust(shared: &Shared, task: &Task) -> Result<(), String> {
     let Some((access, role)) = execution_role(shared, task) else { return Ok(()) };
     let failed = |why: String| {
@@ -115,12 +115,12 @@ pub(super) async fn check_trust(shared: &Shared, task: &Task) -> Result<(), Stri
     }
 }
 
-/// What the execution role of `task` may read of the secret that `value_from` names.
+/// Whether the execution role of `task` may read the secret that `value_from` names.
 pub(super) async fn check_secret(shared: &Shared, task: &Task, value_from: &str) -> Result<(), String> {
     check_role(shared, task, permissions::of_secret(value_from), None).await
 }
 
-/// What the execution role may read of an environment file.
+/// Whether the execution role may read an environment file.
 pub(super) async fn check_file(shared: &Shared, task: &Task, arn: &str) -> Result<(), String> {
     check_role(shared, task, permissions::of_file(arn), Some(permissions::bucket(arn))).await
 }
@@ -131,7 +131,7 @@ pub(super) async fn check_image(shared: &Shared, task: &Task, container: &Contai
     check_role(shared, task, permissions::of_image(&container.image, definition), None).await
 }
 
-/// Whether the execution role may make the container's log stream.
+/// Whether the execution role may create the container's log stream.
 pub(super) async fn check_log_stream(shared: &Shared, task: &Task, container: &Container) -> Result<(), String> {
     check_role(shared, task, permissions::of_log(shared, task, container, "logs:CreateLogStream"), None).await
 }
@@ -152,7 +152,7 @@ async fn read_role(access: &Access, role: &str) -> io::Result<Principal> {
     found.ok_or_else(|| io::Error::other(format!("there is no role `{role}`")))
 }
 
-/// Asks the policies of the execution role, and with them that of `bucket`.
+/// Checks the policies of the execution role together with the policy of `bucket`.
 async fn check_role(shared: &Shared, task: &Task, asks: Vec<Ask>, bucket: Option<&str>) -> Result<(), String> {
     let Some((access, role)) = execution_role(shared, task).filter(|_| !asks.is_empty()) else { return Ok(()) };
     let read = async {
@@ -174,7 +174,7 @@ async fn check_role(shared: &Shared, task: &Task, asks: Vec<Ask>, bucket: Option
     }
 }
 
-/// Stops at the first that is not allowed, as AWS does.
+/// Stops at the first permission that is not allowed, as AWS does.
 fn check(access: &Access, principal: &Principal, asks: &[Ask], of_bucket: Option<Policy>) -> Result<(), String> {
     let user = session_arn(principal);
     let own = principal.policies.iter().cloned();

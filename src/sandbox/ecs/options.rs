@@ -21,7 +21,7 @@ pub type FetchS3 = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<u8>>>
 /// Reads the secret that an ARN names, as the execution role would; `None` if there is none.
 pub type FetchSecret = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Option<String>>> + Send + Sync>;
 
-/// Where a value in a container's environment really is: another value for one that only AWS resolves.
+/// Replaces a value in a container's environment, such as a URL that only AWS resolves.
 pub type Place = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What a task is made of.
@@ -53,7 +53,7 @@ pub struct Options {
     pub cluster: String,
     /// The port that it listens on; 0 takes a free one.
     pub port: u16,
-    /// Who may ask.
+    /// Which requests are authorized.
     pub callers: Callers,
     /// Where tasks live; keep it short, sockets lie beneath it.
     pub root: PathBuf,
@@ -64,7 +64,7 @@ pub struct Options {
     pub secrets: HashMap<String, String>,
     /// Reads secrets that are not among these.
     pub fetch_secret: FetchSecret,
-    /// Values in environments that are replaced by others.
+    /// Replaces values in containers' environments.
     pub place: Place,
     /// How `environmentFiles` are read.
     pub fetch_s3: FetchS3,

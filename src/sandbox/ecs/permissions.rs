@@ -1,7 +1,7 @@
-//! Which permissions a request needs, and what it says about itself in condition keys (aws.md §9).
+//! The permissions that a request needs, and its condition keys (aws.md §9).
 //!
-//! Keys that a request does not decide are absent, as in IAM: `ecs:enable-execute-command` of a `RunTask` that does not
-//! speak of it, `ecs:capacity-provider` of one with a launch type.
+//! A key is absent where the request has no value for it, as in IAM: a `RunTask` with a launch type has no
+//! `ecs:capacity-provider`, and one without `enableExecuteCommand` has no `ecs:enable-execute-command`.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::policy::{Ask, Keys};
 use super::state::{Shared, id_of};
 use super::task::{Container, Task};
 
-/// The permissions that an operation needs, in the order in which they are asked.
+/// The permissions that an operation needs, in the order in which they are checked.
 pub(super) fn of_request(shared: &Shared, operation: &str, body: &Value) -> Vec<Ask> {
     let request = Request { shared, body };
     let action = format!("ecs:{operation}");
@@ -45,10 +45,10 @@ pub(super) fn of_request(shared: &Shared, operation: &str, body: &Value) -> Vec<
     }
 }
 
-/// The service that takes a task's roles.
+/// The service that assumes a task's roles.
 pub(super) const ECS_TASKS: &str = "ecs-tasks.amazonaws.com";
 
-/// Taking the execution role of a task.
+/// Assuming the execution role of a task.
 pub(super) fn of_trust(shared: &Shared, task: &Task, role: &str) -> Ask {
     let keys = keys([("aws:sourceaccount", shared.options.account.as_str()), ("aws:sourcearn", task.arn.as_str())]);
     Ask { names: vec![format!("Service:{ECS_TASKS}")], ..ask("sts:AssumeRole", role.to_owned(), keys) }
@@ -89,7 +89,7 @@ pub(super) fn of_image(image: &str, definition: &Value) -> Vec<Ask> {
     asks
 }
 
-/// What `action` is asked for, where a container has the log driver awslogs.
+/// `action` on the log stream of a container that has the log driver awslogs.
 pub(super) fn of_log(shared: &Shared, task: &Task, container: &Container, action: &str) -> Vec<Ask> {
     let (definition, _) = task.container_definition(&container.name);
     let log = &definition["logConfiguration"];
@@ -108,7 +108,7 @@ pub(super) fn role(shared: &Shared, over: &Value, definition: &Value, member: &s
     Some(if is_arn { name.to_owned() } else { format!("arn:aws:iam::{}:role/{name}", shared.options.account) })
 }
 
-/// What is true of every request of a role. The sandbox stands for endpoints that have TLS.
+/// The keys of every request by a role. The sandbox stands in for endpoints that have TLS.
 pub(super) fn global_keys(role: &str) -> Keys {
     let account = role.split(':').nth(4).unwrap_or_default();
     keys([
@@ -120,7 +120,7 @@ pub(super) fn global_keys(role: &str) -> Keys {
     ])
 }
 
-/// The names that a bucket's policy may have for a role in a session.
+/// The names by which a bucket policy may mean the session of a role.
 pub(super) fn names(role: &str, session: &str) -> Vec<String> {
     let account = role.split(':').nth(4).unwrap_or_default();
     let root = format!("arn:aws:iam::{account}:root");
@@ -174,7 +174,7 @@ impl Request<'_> {
         asks
     }
 
-    /// Both calls pass both roles, also a `RunTask` that only names a definition which has them.
+    /// Both calls pass both roles; a `RunTask` also passes those of the definition that it names.
     fn passing(&self, over: &Value, definition: &Value) -> Vec<Ask> {
         let roles = ["executionRoleArn", "taskRoleArn"];
         let roles = roles.into_iter().filter_map(|member| role(self.shared, over, definition, member));
@@ -182,7 +182,7 @@ impl Request<'_> {
         roles.map(|role| ask("iam:PassRole", role, keys.clone())).collect()
     }
 
-    /// Tags that come with a call need a permission of their own.
+    /// Tagging on creation needs a permission of its own.
     fn tagging(&self, resource: String, call: &str) -> Option<Ask> {
         let tags = self.tags();
         let mut keys = tags.clone();
@@ -212,7 +212,7 @@ impl Request<'_> {
         self.shared.options.arn(&format!("task/{}/{}", id_of(&self.cluster()), id_of(name)))
     }
 
-    /// Without a revision all of a family.
+    /// The ARN of a revision, or of all revisions of a family.
     fn definition_arn(&self, name: &str) -> String {
         match name.split_once(':') {
             Some(("arn", _)) => name.to_owned(),

@@ -1,4 +1,4 @@
-//! Clients of the stack's AWS, with this process's own credentials.
+//! AWS clients for the stack's endpoint, with the credentials of this process.
 
 use std::env;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
-/// What local stand-ins for AWS take for the account's root.
+/// The access key of the account's root in local stand-ins for AWS.
 const ROOT: &str = "test";
 
-/// The services of one endpoint.
+/// Makes clients for one endpoint.
 #[derive(Clone, Debug)]
 pub struct StackAws {
     config: SdkConfig,
 }
 
-/// The access key and the secret key that requests are signed with.
+/// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
 pub fn own_keys() -> (String, String) {
     let key = |name: &str| variable(name).unwrap_or_else(|| ROOT.to_owned());
     (key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY"))
@@ -28,7 +28,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 impl StackAws {
-    /// The AWS at `endpoint`, asked with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    /// For the AWS at `endpoint`.
     pub fn new(endpoint: &str, region: &str) -> StackAws {
         let (access_key, secret_key) = own_keys();
         let token = variable("AWS_SESSION_TOKEN");
@@ -59,7 +59,7 @@ impl StackAws {
         aws_sdk_secretsmanager::Client::new(&self.config)
     }
 
-    /// The client for objects; a local endpoint has buckets in paths.
+    /// Path-style, because a local endpoint has no host names for buckets.
     pub fn s3(&self) -> aws_sdk_s3::Client {
         let config = aws_sdk_s3::config::Builder::from(&self.config).force_path_style(true);
         aws_sdk_s3::Client::from_conf(config.build())

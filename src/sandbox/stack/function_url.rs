@@ -1,7 +1,7 @@
-//! Where a function URL is answered by a local stand-in for AWS.
+//! Translates function URLs for a local stand-in for AWS.
 //!
 //! `https://<id>.lambda-url.<region>.on.aws` resolves to AWS itself, and `*.localhost` does not resolve on every machine.
-//! ministack answers below `/_aws/lambda-url/<id>` as well.
+//! ministack also serves the function at the path `/_aws/lambda-url/<id>`.
 
 /// The same URL at `endpoint`; `None` if it is no function URL.
 pub fn reachable(endpoint: &str, url: &str) -> Option<String> {

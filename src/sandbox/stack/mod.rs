@@ -1,5 +1,5 @@
-//! The AWS of a deployed stack, as the stand-in for ECS uses it: policies, secrets, environment files, the queue of
-//! stopped tasks, and where function URLs are answered.
+//! What the stand-in for ECS uses of the AWS that a stack is deployed to: policies, secrets, environment files, the queue
+//! of stopped tasks, function URLs.
 
 mod clients;
 mod function_url;

@@ -1,4 +1,4 @@
-//! Reads the policies of roles from IAM, at most a second old.
+//! Reads policies of roles from IAM, which are cached for a second, and policies of buckets.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,10 +15,10 @@ use crate::sandbox::ecs::{Asker, Principal, ReadBucketPolicy, ReadPolicies};
 
 use super::clients::StackAws;
 
-/// A change of a policy is seen after so long.
+/// A changed policy takes effect within this time.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// A function whose requests are expected, and its role.
+/// A function that calls ECS, and its role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     function: String,
@@ -39,7 +39,7 @@ impl FromStr for Caller {
 }
 
 impl Caller {
-    /// The access key that ministack gives the function: derived from both ARNs, and so always the same.
+    /// The access key that ministack gives the function: a hash of both ARNs.
     fn access_key(&self) -> String {
         let digest = hex::encode_upper(Sha256::digest(format!("{}:{}", self.function, self.role)));
         format!("ASIA{}", &digest[..16])
@@ -117,7 +117,7 @@ impl Reader {
     }
 
     async fn fetch(&self, role: &str) -> io::Result<Option<Found>> {
-        // What changes while it is read is read again a second after this.
+        // Before the reads: a change during them is seen a second after their start.
         let since = Instant::now();
         let name = role.rsplit('/').next().unwrap_or(role);
         let found = match self.iam.get_role().role_name(name).send().await {
@@ -158,7 +158,7 @@ impl Reader {
             let arn = attached.policy_arn().unwrap_or_default();
             let policy = match self.iam.get_policy().policy_arn(arn).send().await {
                 Ok(policy) => policy,
-                // A local IAM need not have what AWS itself keeps; without it less is allowed.
+                // A local IAM may lack the policies that AWS manages; without one, less is allowed.
                 Err(error) if error.code() == Some("NoSuchEntity") && arn.contains(":iam::aws:") => continue,
                 Err(error) => return Err(failed(&error)),
             };
@@ -172,7 +172,7 @@ impl Reader {
     }
 }
 
-/// IAM writes documents in percent-encoding; not every stand-in does.
+/// IAM returns documents percent-encoded; not every stand-in does.
 fn plain(document: &str) -> String {
     if document.trim_start().starts_with('{') {
         return document.to_owned();

@@ -1,6 +1,6 @@
-//! Tells the stack of stopped tasks, as the rule of a deployment does (aws.md §3).
+//! Sends the events of stopped tasks to the stack's queue, as the EventBridge rule of a deployment does (aws.md §3).
 //!
-//! The event goes straight into the rule's queue: `PutEvents` refuses the source `aws.ecs`, on AWS and on ministack.
+//! EventBridge is left out, because `PutEvents` refuses the source `aws.ecs`, on AWS and in ministack.
 
 use aws_sdk_sqs::error::DisplayErrorContext;
 use serde_json::Value;
@@ -8,7 +8,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::clients::StackAws;
 
-/// Sends every event of a stopped task to `queue` until there are no more; `failed` hears of those that were not taken.
+/// Sends each event of a stopped task to `queue` until `events` is closed, and calls `failed` for those that cannot be
+/// sent.
 pub async fn send_stops(
     aws: StackAws,
     queue: String,
@@ -22,7 +23,10 @@ pub async fn send_stops(
         }
         if let Err(error) = sqs.send_message().queue_url(&queue).message_body(event.to_string()).send().await {
             let task = event["detail"]["taskArn"].as_str().unwrap_or_default();
-            failed(format!("`{queue}` does not take the end of task `{task}`: {}", DisplayErrorContext(error)));
+            failed(format!(
+                "the event of the stopped task `{task}` cannot be sent to `{queue}`: {}",
+                DisplayErrorContext(error)
+            ));
         }
     }
 }

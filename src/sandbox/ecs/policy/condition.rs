@@ -1,14 +1,14 @@
-//! One condition of a statement: an operator, a key, the values that it wants.
+//! One condition of a statement: an operator, a key, the expected values.
 //!
-//! A key that the request does not have fails a condition, unless its operator is negated, ends in `IfExists`, is `Null`,
-//! or is asked for all values, of which there are none.
+//! A condition on an absent key is false, unless its operator is negated, ends in `IfExists`, starts with `ForAllValues`,
+//! or is `Null`.
 
 use std::cmp::Ordering::{self, Equal, Greater, Less};
 use std::collections::BTreeMap;
 
 use super::pattern::{matches, matches_arn, parts};
 
-/// What a request says about itself: keys in lower case, each with its values.
+/// The condition keys of a request, in lower case, each with its values.
 pub(in crate::sandbox::ecs) type Keys = BTreeMap<String, Vec<String>>;
 
 /// One condition.
@@ -22,10 +22,10 @@ pub(super) struct Condition {
     values: Vec<String>,
 }
 
-/// For how many values of the key the test has to hold.
+/// How many of the key's values have to pass the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Quantifier {
-    /// The only one that there may be.
+    /// The key may have one value only.
     One,
     All,
     Any,
@@ -39,7 +39,7 @@ enum Test {
     Arn,
     Bool,
     Null,
-    /// How the actual number may compare with the wanted one.
+    /// The orders of the actual number to the expected one that pass.
     Number(&'static [Ordering]),
 }
 
@@ -69,10 +69,10 @@ impl Condition {
         Ok(Condition { quantifier, test, negated, if_exists, key: key.to_ascii_lowercase(), values })
     }
 
-    /// Whether the request fulfils it.
+    /// Whether it is true for a request with these keys.
     ///
     /// # Errors
-    /// Says so if the key has several values and the operator is for one.
+    /// The key has several values, and the operator takes one.
     pub(super) fn holds(&self, keys: &Keys) -> Result<bool, String> {
         let actual = keys.get(&self.key).map_or(&[][..], Vec::as_slice);
         if self.test == Test::Null {
@@ -90,7 +90,7 @@ impl Condition {
         }
     }
 
-    /// Any of the wanted values is enough; none of them may be, where the operator is negated.
+    /// One expected value is enough to match; a negated operator must match none.
     fn fits(&self, actual: &str) -> bool {
         self.values.iter().any(|wanted| self.test.compare(wanted, actual)) != self.negated
     }

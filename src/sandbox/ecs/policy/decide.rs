@@ -1,9 +1,9 @@
-//! Decides one request: what a policy denies is denied, what none allows as well.
+//! Decides one request: an explicit denial wins, and what no statement allows is denied.
 
 use super::condition::Keys;
 use super::document::{Kind, Statement, read};
 
-/// What is asked of policies.
+/// One permission that a request needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::sandbox::ecs) struct Ask {
     /// Such as `ecs:RunTask`.
@@ -12,7 +12,7 @@ pub(in crate::sandbox::ecs) struct Ask {
     pub(in crate::sandbox::ecs) resource: String,
     /// The condition keys that the request has, in lower case.
     pub(in crate::sandbox::ecs) keys: Keys,
-    /// Who asks, in all the names that a policy's `Principal` may have for it: `AWS:<ARN>`, `Service:<name>`.
+    /// The names of the caller that a `Principal` may hold: `AWS:<ARN>`, `Service:<name>`.
     pub(in crate::sandbox::ecs) names: Vec<String>,
 }
 
@@ -24,7 +24,7 @@ pub(in crate::sandbox::ecs) struct Policy {
     pub(in crate::sandbox::ecs) text: String,
 }
 
-/// What came of it, and which statement of which policy decided.
+/// The decision, with the policy and the statement that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sandbox::ecs) struct Decided {
     pub(in crate::sandbox::ecs) outcome: Outcome,
@@ -32,20 +32,20 @@ pub(in crate::sandbox::ecs) struct Decided {
     pub(in crate::sandbox::ecs) sid: Option<String>,
 }
 
-/// What policies say.
+/// A decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sandbox::ecs) enum Outcome {
     /// A statement allows it, and none denies it.
     Allow,
     /// A statement denies it.
     Deny,
-    /// No statement speaks of it.
+    /// No statement applies.
     ImplicitDeny,
     /// A policy cannot be understood, and so nothing is allowed.
     Error(String),
 }
 
-/// What the policies of a role and of a resource in its account say together.
+/// Evaluates the policies of a role together with that of a resource in the same account.
 pub(in crate::sandbox::ecs) fn decide(policies: &[Policy], ask: &Ask) -> Decided {
     statements(policies).and_then(|statements| weigh(&statements, ask)).unwrap_or_else(|(policy, error)| Decided {
         outcome: Outcome::Error(error),

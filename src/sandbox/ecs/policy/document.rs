@@ -6,17 +6,17 @@ use super::condition::Condition;
 use super::decide::Ask;
 use super::pattern::{matches, matches_arn, parts};
 
-/// The versions of IAM's language; what differs between them are variables, and there are none here.
+/// They differ in policy variables, which are refused here.
 const VERSIONS: [&str; 2] = ["2012-10-17", "2008-10-17"];
 
-/// What a policy belongs to, and so which members its statements have.
+/// The kind of a policy decides which members its statements have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sandbox::ecs) enum Kind {
-    /// A role: its statements have no principal.
+    /// Of a role: its statements have no principal.
     Identity,
-    /// A bucket: its statements name principals and resources.
+    /// Of a bucket: its statements name principals and resources.
     Bucket,
-    /// A role's trust: its statements name principals, and the role is the resource.
+    /// Of a role, for those that assume it: its statements name principals, and the role is the resource.
     Trust,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn read(kind: Kind, text: &str) -> Result<Vec<Statement>, String> {
 }
 
 impl Statement {
-    /// Whether it speaks of this request.
+    /// Whether it applies to this request.
     ///
     /// # Errors
     /// Says what is not understood.
