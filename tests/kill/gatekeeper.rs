@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
-use mayfly::sandbox::Deployment;
 use mayfly::sandbox::ecs::Ecs;
 use mayfly::sandbox::gitlab::GitLab;
 use mayfly::sandbox::s3::S3;
@@ -18,6 +17,9 @@ use crate::support::Story;
 /// Counts requests and kills at most one sender, besides the helper of the plot.
 #[derive(Clone)]
 pub struct Gatekeeper(Arc<Mutex<State>>);
+
+/// Kills the dispatcher or the broker.
+pub type KillFunction = Arc<dyn Fn(Sender) + Send + Sync>;
 
 struct State {
     plot: Plot,
@@ -33,7 +35,7 @@ struct State {
 }
 
 struct World {
-    deployment: Deployment,
+    kill_function: KillFunction,
     ecs: Ecs,
     gitlab: GitLab,
     s3: S3,
@@ -42,13 +44,24 @@ struct World {
 impl Gatekeeper {
     /// Stands before the servers of `story`; `order` says whom to kill, at which request, before or after.
     pub fn stand(story: &Story, plot: Plot, order: Option<(Sender, usize, Moment)>) -> Gatekeeper {
+        let deployment = story.sandbox.deployment.clone();
+        let kill_function = Arc::new(move |sender| match sender {
+            Sender::Dispatcher => deployment.kill_dispatcher(),
+            _ => deployment.kill_broker(),
+        });
+        Gatekeeper::stand_with(story, plot, order, kill_function)
+    }
+
+    /// The same, where dispatcher and broker are killed by `kill_function`.
+    pub fn stand_with(
+        story: &Story,
+        plot: Plot,
+        order: Option<(Sender, usize, Moment)>,
+        kill_function: KillFunction,
+    ) -> Gatekeeper {
         let sandbox = &story.sandbox;
-        let world = World {
-            deployment: sandbox.deployment.clone(),
-            ecs: sandbox.ecs.clone(),
-            gitlab: sandbox.gitlab.clone(),
-            s3: sandbox.s3.clone(),
-        };
+        let world =
+            World { kill_function, ecs: sandbox.ecs.clone(), gitlab: sandbox.gitlab.clone(), s3: sandbox.s3.clone() };
         let armed = plot.helper_dies().is_none();
         let counts = HashMap::new();
         let state = State { plot, order, world, armed, counts, marked: None, opened: false, killed: None };
@@ -116,8 +129,7 @@ impl State {
 
     fn kill(&self, sender: Sender) {
         match sender {
-            Sender::Dispatcher => self.world.deployment.kill_dispatcher(),
-            Sender::Broker => self.world.deployment.kill_broker(),
+            Sender::Dispatcher | Sender::Broker => (self.world.kill_function)(sender),
             Sender::Helper => {
                 for task in self.world.ecs.tasks() {
                     self.world.ecs.kill_container(&task.arn, "helper");

@@ -9,10 +9,19 @@
 #[expect(dead_code, reason = "the stories need more of it")]
 mod support;
 
+#[path = "../lambda/aws.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod aws;
+mod deployed;
+#[path = "../lambda/function.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod function;
 mod gatekeeper;
 mod outcome;
 mod plot;
 mod sender;
+#[path = "../lambda/stack.rs"]
+mod stack;
 
 use std::time::Duration;
 
@@ -38,11 +47,14 @@ build:
 
 /// Cases at one time: most of a case is waiting.
 const AT_ONCE: usize = 4;
+/// The two tests of this file have the machine for themselves, one after the other.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// A case takes a few seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dies_at_whatever_request_the_job_ends_once_and_rightly() {
+    let _alone = ALONE.lock().await;
     let mut cases = Vec::new();
     for story in [Plot::Undisturbed, Plot::Settle, Plot::Relaunch] {
         let counts = least(&count_requests(story).await, &count_requests(story).await);

@@ -1,13 +1,16 @@
 //! Secrets Manager and SQS, as far as the functions use them: GetSecretValue with its stages, and SendMessage.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use mayfly::sandbox::Queue;
+use mayfly::sandbox::traffic::Traffic;
 use serde_json::{Value, json};
 
 /// The two services on one port.
@@ -21,6 +24,7 @@ struct Shared {
     /// The current version of each secret, and the one before it.
     secrets: Mutex<HashMap<String, (String, Option<String>)>>,
     messages: Mutex<Vec<Value>>,
+    queue: OnceLock<Queue>,
     fails: Mutex<bool>,
     reads: Mutex<usize>,
 }
@@ -28,8 +32,14 @@ struct Shared {
 impl Aws {
     /// Starts them with these secrets.
     pub async fn start(secrets: &[(&str, &str)]) -> Aws {
+        Aws::start_watched(secrets, &Traffic::default()).await
+    }
+
+    /// The same, with their requests counted as `aws`.
+    pub async fn start_watched(secrets: &[(&str, &str)], traffic: &Traffic) -> Aws {
         let shared = Arc::new(Shared::default());
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let router = traffic.watch("aws", router);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -47,6 +57,11 @@ impl Aws {
         let mut secrets = self.shared.secrets.lock().expect("no panic");
         let previous = secrets.get(name).map(|(current, _)| current.clone());
         secrets.insert(name.to_owned(), (value.to_owned(), previous));
+    }
+
+    /// Messages go to this queue from now on.
+    pub fn send_to(&self, queue: Queue) {
+        assert!(self.shared.queue.set(queue).is_ok(), "the queue is set once");
     }
 
     /// From now on Secrets Manager answers 500, or again as it should.
@@ -72,6 +87,10 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         "secretsmanager.GetSecretValue" => get_secret_value(&shared, &body),
         "AmazonSQS.SendMessage" => {
             let text = body["MessageBody"].as_str().unwrap_or_default();
+            if let Some(queue) = shared.queue.get() {
+                let delay = body["DelaySeconds"].as_u64().unwrap_or_default();
+                queue.send(text.to_owned(), Duration::from_secs(delay));
+            }
             let message = serde_json::from_str(text).unwrap_or_default();
             shared.messages.lock().expect("no panic").push(message);
             json!({"MessageId": "1"}).to_string().into_response()

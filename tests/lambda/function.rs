@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
 use crate::support::in_time;
@@ -23,7 +24,8 @@ use crate::support::in_time;
 /// One function, and the runtime API that it polls.
 pub struct Function {
     events: mpsc::UnboundedSender<(Value, oneshot::Sender<Value>)>,
-    _process: Child,
+    process: Mutex<Child>,
+    killed: CancellationToken,
 }
 
 struct Runtime {
@@ -65,14 +67,31 @@ impl Function {
             .kill_on_drop(true)
             .spawn()
             .expect("the function starts");
-        Function { events, _process: process }
+        Function { events, process: Mutex::new(process), killed: CancellationToken::new() }
     }
 
     /// The answer to an event.
     pub async fn invoke(&self, event: &Value) -> Value {
+        in_time(self.invoke_or_die(event)).await.expect("an answer")
+    }
+
+    /// The answer to an event, or `None` where the function is killed before it has answered.
+    pub async fn invoke_or_die(&self, event: &Value) -> Option<Value> {
         let (answer, answered) = oneshot::channel();
         self.events.send((event.clone(), answer)).expect("the runtime listens");
-        in_time(answered).await.expect("an answer")
+        self.killed.run_until_cancelled(answered).await?.ok()
+    }
+
+    /// Kills the process: nothing after this moment happens in it.
+    pub fn kill(&self) {
+        let mut process = self.process.try_lock().expect("it is killed once");
+        process.start_kill().expect("it runs");
+        self.killed.cancel();
+    }
+
+    /// Whether it was killed.
+    pub fn is_killed(&self) -> bool {
+        self.killed.is_cancelled()
     }
 
     /// The answer to a request at the function's URL.
@@ -86,7 +105,8 @@ impl Function {
     }
 }
 
-fn url_event(method: &str, path: &str, headers: &[(&str, &str)], body: &str, base64: bool) -> Value {
+/// A request as Lambda gives it to a function behind a URL.
+pub fn url_event(method: &str, path: &str, headers: &[(&str, &str)], body: &str, base64: bool) -> Value {
     let headers: serde_json::Map<String, Value> = headers.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
     json!({
         "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "", "headers": headers,

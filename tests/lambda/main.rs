@@ -6,9 +6,11 @@
 #[expect(dead_code, reason = "the stories need more of it")]
 mod support;
 
-#[expect(dead_code, reason = "the readers' test needs more of it")]
+#[expect(dead_code, reason = "other tests need more of it")]
 mod aws;
+#[expect(dead_code, reason = "other tests need more of it")]
 mod function;
+mod stack;
 
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use serde_json::json;
 
 use aws::Aws;
 use function::Function;
+use stack::Stack;
 use support::{Story, in_time, until};
 
 const SIGNING_TOKEN: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -87,68 +90,6 @@ async fn a_webhook_without_a_token_answers_503_with_what_to_do() {
     assert_eq!(function.request("POST", "/", &headers, &hook).await["statusCode"], 200);
 }
 
-/// What the template gives dispatcher and broker, for a sandbox's S3 and ECS.
-struct Stack {
-    description: String,
-    package: tempfile::TempDir,
-    s3: String,
-    ecs: String,
-}
-
-impl Stack {
-    fn of(story: &Story) -> Stack {
-        let fleet = &story.sandbox.fleet;
-        let description = json!({
-            "stack_id": "arn:aws:cloudformation:us-east-1:123456789012:stack/ci/2f", "region": fleet.region,
-            "prefix": "mayfly", "tasks": fleet.tasks, "broker": {"agents_bucket": fleet.broker.agents_bucket},
-            "ledger": fleet.ledger, "cache": {"bucket": fleet.cache.bucket},
-        });
-        let package = tempfile::tempdir().expect("a directory");
-        let agents = package.path().join("agents");
-        std::fs::create_dir(&agents).expect("a directory");
-        std::fs::write(agents.join(AGENT_SHA256), AGENT).expect("a file");
-        let list = json!({"amd64": AGENT_SHA256}).to_string();
-        std::fs::write(package.path().join("agents.json"), list).expect("a file");
-        let (s3, ecs) = (story.sandbox.s3.url().to_owned(), story.sandbox.ecs.url().to_owned());
-        Stack { description: description.to_string(), package, s3, ecs }
-    }
-
-    fn variables(&self) -> Vec<(&str, &str)> {
-        vec![
-            ("MAYFLY_STACK", &self.description),
-            ("MAYFLY_FLEET", "s3://agents/fleet.toml"),
-            ("MAYFLY_BROKER_URL", "https://broker.test"),
-            ("MAYFLY_RUNNER_TOKENS", "tokens"),
-            ("MAYFLY_TICKET_KEY", "ticket"),
-            ("MAYFLY_GRANT_KEY", "grant"),
-            ("MAYFLY_LAUNCH_KEY", "launch"),
-            ("LAMBDA_TASK_ROOT", self.package.path().to_str().expect("a plain path")),
-            ("AWS_ENDPOINT_URL_S3", &self.s3),
-            ("AWS_ENDPOINT_URL_ECS", &self.ecs),
-        ]
-    }
-
-    async fn put_fleet(&self, story: &Story) {
-        let runner = format!("[[runners]]\nname = \"lambda\"\nurl = \"{}\"\n", story.sandbox.gitlab.url());
-        let text = format!("[images]\ndefault = \"busybox\"\n{runner}");
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
-            .region(aws_sdk_s3::config::Region::new("us-east-1"))
-            .endpoint_url(&self.s3)
-            .force_path_style(true)
-            .credentials_provider(aws_credential_types::Credentials::new(
-                "AKIASANDBOX",
-                "sandbox-secret-key",
-                None,
-                None,
-                "test",
-            ))
-            .build();
-        let put = aws_sdk_s3::Client::from_conf(config).put_object().bucket("agents").key("fleet.toml");
-        put.body(text.into_bytes().into()).send().await.expect("it is put");
-    }
-}
-
 const AGENT: &[u8] = b"an agent";
 /// `printf 'an agent' | sha256sum`
 const AGENT_SHA256: &str = "647936ec3e40783d8d86fad9d2d8acfac4613dee5c3eb516ef433fed532f8d86";
@@ -158,7 +99,7 @@ const KEYS: [(&str, &str); 3] =
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_fleet_is_there_ticks_are_dropped_and_the_broker_answers_503() {
     let story = story().await;
-    let stack = Stack::of(&story);
+    let stack = Stack::of(&story, AGENT_SHA256, AGENT);
     let aws = Aws::start(&KEYS).await;
     aws.put_secret("tokens", "{}");
     let dispatcher = Function::start("dispatcher", &aws, &stack.variables()).await;
@@ -175,7 +116,7 @@ async fn before_the_fleet_is_there_ticks_are_dropped_and_the_broker_answers_503(
     assert!(body.contains("aws s3 cp fleet.toml s3://agents/fleet.toml"), "{body}");
 
     // With the fleet and no token the tick is handled; without a restart.
-    stack.put_fleet(&story).await;
+    stack.put_fleet(&story, "lambda").await;
     tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
     assert_eq!(dispatcher.invoke(&tick).await, json!({"batchItemFailures": []}));
     let answer = broker.request("POST", "/open", &[], "{}").await;
@@ -195,8 +136,8 @@ async fn the_dispatcher_claims_and_launches_on_a_tick_and_the_broker_opens_nothi
     // This deployment has a runner of its own; the sandbox's own one hears nothing.
     story.sandbox.gitlab.faults().lose_next_hooks(usize::MAX);
     let token = story.sandbox.gitlab.add_runner(RunnerSpec { description: "lambda".into(), ..RunnerSpec::default() });
-    let stack = Stack::of(&story);
-    stack.put_fleet(&story).await;
+    let stack = Stack::of(&story, AGENT_SHA256, AGENT);
+    stack.put_fleet(&story, "lambda").await;
     let aws = Aws::start(&KEYS).await;
     aws.put_secret("tokens", &json!({"lambda": token, "other": 7}).to_string());
     let job = story.run().jobs().remove(0);
@@ -232,8 +173,8 @@ async fn the_dispatcher_claims_and_launches_on_a_tick_and_the_broker_opens_nothi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_rotated_refuses_nobody_who_holds_the_new_or_the_old_one() {
     let story = story().await;
-    let stack = Stack::of(&story);
-    stack.put_fleet(&story).await;
+    let stack = Stack::of(&story, AGENT_SHA256, AGENT);
+    stack.put_fleet(&story, "lambda").await;
     let aws = Aws::start(&KEYS).await;
     let broker = Function::start("broker", &aws, &stack.variables()).await;
     let open = async |ticket_key: &str, launch_key: &str| {
