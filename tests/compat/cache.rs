@@ -278,7 +278,7 @@ miss:
   script: ['! test -e a']
 ";
     let settings = Settings { broker_may_list: false, ..Settings::default() };
-    let jobs = crate::run::jobs_with(settings, pipeline).await;
+    let jobs = run::jobs_with(settings, pipeline).await;
     let lacks = "file does not exist, or the broker's role lacks `s3:ListBucket` for the cache's bucket";
     jobs["restore"].passed().says(&[
         "Checking cache for missing-protected...",
