@@ -143,6 +143,7 @@ impl SandboxCommand {
             elsewhere: BTreeMap::new(),
             access_key,
             secret_key,
+            unlisting_key: None,
         };
         S3::start(options).await.map(Some)
     }
