@@ -1,0 +1,121 @@
+"""What happens to a stack in its life: deployed, set up, used, upgraded, changed."""
+
+import json
+
+from checks import wait_for
+from fleet import hook_token, put_fleet, put_token
+from release import agent_of, with_another_agent
+from sandbox import Sandbox
+from servers import request
+
+
+def deploys(world):
+    world.checks.need("the release directory is deployed without a compiler", world.stack.deploy, world.release)
+    # The functions are told where ECS is after the deployment, as nothing of this belongs into the template.
+    world.sandbox = world.checks.need("the sandbox takes the stack's roles", start_sandbox, world)
+    variables = {"AWS_ENDPOINT_URL_ECS": world.sandbox.ecs, "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": world.sandbox.ecs}
+    world.checks.need("the functions find their ECS", world.stack.set_variables, variables)
+
+
+def start_sandbox(world):
+    return Sandbox(world.mayfly, world.room, world.cloud, world.stack, world.project.directory)
+
+
+def is_not_set_up_yet(world):
+    check = world.checks.check
+    check("ticks before the setup are taken and dropped", drops_ticks, world)
+    check("a hook with the generated token is taken before the setup", takes_hooks, world)
+    check("a hook with another token is refused", refuses_hooks, world)
+    check("the broker answers 503 before the setup and says what to do", asks_for_the_setup, world)
+
+
+def drops_ticks(world):
+    world.stack.tick()
+    wait_for("the tick to be dropped", lambda: has_logged(world, "Dispatcher", "not set up yet"), 60)
+    wait_for("an empty queue", lambda: world.stack.waiting("Queue") == 0)
+    for letters in ("QueueDeadLetters", "StopsDeadLetters"):
+        assert world.stack.waiting(letters) == 0, f"{letters} has messages"
+
+
+def has_logged(world, function, text):
+    return any(text in line for line in world.stack.log(function))
+
+
+def send_hook(world, token):
+    url = world.cloud.function_url(world.stack.outputs["WebhookUrl"])
+    body = json.dumps({"object_kind": "build", "build_status": "pending", "build_id": 1}).encode()
+    headers = {"Content-Type": "application/json", "X-Gitlab-Event": "Job Hook", "X-Gitlab-Token": token}
+    return request(url, "POST", headers, body)
+
+
+def takes_hooks(world):
+    answer = send_hook(world, hook_token(world.cloud, world.stack))
+    assert answer[0] == 200, answer
+
+
+def refuses_hooks(world):
+    answer = send_hook(world, "not-the-token")
+    assert answer[0] == 401, answer
+
+
+def asks_for_the_setup(world):
+    url = world.cloud.function_url(world.stack.outputs["BrokerUrl"])
+    status, text = request(f"{url}/agent/{'0' * 64}")
+    assert status == 503 and "aws s3 cp fleet.toml s3://" in text, (status, text)
+
+
+def runs_a_pipeline(world):
+    world.checks.need("fleet.toml, the runner's token and the webhook are put in their places", set_up, world)
+    world.checks.need("two jobs with cache and artifacts are green", two_jobs, world, "nothing")
+    world.checks.check("a second pipeline finds the first one's cache", two_jobs, world, "42")
+
+
+def set_up(world):
+    put_fleet(world.cloud, world.stack, world.sandbox.gitlab)
+    put_token(world.cloud, world.stack, world.sandbox.ready["runner_token"])
+    hook = world.cloud.function_url(world.stack.outputs["WebhookUrl"])
+    world.sandbox.add_hook(hook, hook_token(world.cloud, world.stack))
+
+
+def two_jobs(world, cached):
+    status, traces = world.sandbox.finished(world.sandbox.start_pipeline())
+    assert status == "success", (status, traces)
+    assert f"cached before - {cached}" in traces["build"], traces["build"]
+
+
+def upgrades(world):
+    world.checks.check("a job that runs during an upgrade keeps its agent and ends well", upgrade, world)
+
+
+def upgrade(world):
+    pipeline = world.sandbox.start_pipeline(ONLY="long")
+    wait_for("the long job", lambda: "the long job runs" in world.sandbox.trace(world.sandbox.jobs(pipeline)["long"]))
+    old, new = agent_of(world.release), with_another_agent(world.release, world.room / "release-2")
+    world.stack.deploy(world.room / "release-2")
+    # The deployment has put the variables back to the template's.
+    ecs = world.sandbox.ecs
+    world.stack.set_variables({"AWS_ENDPOINT_URL_ECS": ecs, "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": ecs})
+    world.project.let_go()
+    status, traces = world.sandbox.finished(pipeline)
+    assert status == "success", (status, traces)
+    two_jobs(world, "42")
+    bucket = world.stack.outputs["ConfigurationBucket"]
+    listed = world.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix="agents/")
+    agents = {entry["Key"] for entry in listed["Contents"]}
+    assert agents == {f"agents/{old}", f"agents/{new}"}, agents
+
+
+def changes_the_fleet(world):
+    world.checks.check("a change of fleet.toml is in force within a minute and without a restart", change_fleet, world)
+
+
+def change_fleet(world):
+    put_fleet(world.cloud, world.stack, world.sandbox.gitlab, greeting="welcome")
+
+    def greeted():
+        status, traces = world.sandbox.finished(world.sandbox.start_pipeline(ONLY="greet"))
+        assert status == "success", (status, traces)
+        return "greeting of the fleet - welcome" in traces["greet"]
+
+    wait_for("the new greeting", greeted, 75)
+    assert has_logged(world, "Dispatcher", "`settings` changed"), "the change is not in the log"
