@@ -171,6 +171,37 @@ async fn the_dispatcher_claims_and_launches_on_a_tick_and_the_broker_opens_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_messages_that_leads_to_nothing_ends() {
+    let story = story().await;
+    story.sandbox.gitlab.faults().lose_next_hooks(usize::MAX);
+    let token = story.sandbox.gitlab.add_runner(RunnerSpec { description: "lambda".into(), ..RunnerSpec::default() });
+    let stack = Stack::of(&story, AGENT_SHA256, AGENT);
+    stack.put_fleet(&story, "lambda").await;
+    let aws = Aws::start(&KEYS).await;
+    aws.put_secret("tokens", &json!({"lambda": token}).to_string());
+    let dispatcher = Function::start("dispatcher", &aws, &stack.variables()).await;
+    let look = |hops: u8| {
+        let body = json!({"event": "look", "runner": "lambda", "in_vain": 0, "hops": hops}).to_string();
+        json!({"Records": [{"messageId": "m", "body": body}]})
+    };
+    assert_eq!(dispatcher.invoke(&look(19)).await, json!({"batchItemFailures": []}));
+    let sent = aws.messages();
+    assert_eq!((sent.len(), &sent[0]["event"], &sent[0]["hops"]), (1, &json!("look"), &json!(20)), "{sent:?}");
+
+    // The next look may begin a second after the last.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(dispatcher.invoke(&look(20)).await, json!({"batchItemFailures": []}));
+    assert_eq!(aws.messages().len(), 1);
+
+    // With a job to claim the same message begins a chain of its own.
+    let job = story.run().jobs().remove(0);
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(dispatcher.invoke(&look(20)).await, json!({"batchItemFailures": []}));
+    in_time(job.reached("running")).await;
+    story.sandbox.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_rotated_refuses_nobody_who_holds_the_new_or_the_old_one() {
     let story = story().await;
     let stack = Stack::of(&story, AGENT_SHA256, AGENT);
