@@ -8,11 +8,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import permissions
 import story
+import template_checks
 from checks import Checks
 from cloud import Cloud
 from project import Project
-from stack import Stack
+from stack import FUNCTIONS, Stack
+
+
+PARTS = (template_checks.are_kept, story.deploys, story.is_not_set_up_yet, story.runs_a_pipeline, story.upgrades,
+         story.changes_the_fleet, permissions.are_asked_and_needed)
 
 
 class World:
@@ -21,11 +27,21 @@ class World:
     def __init__(self, release, mayfly, room):
         self.release, self.mayfly, self.room = release, mayfly, room
         self.checks, self.sandbox, self.cloud = Checks(), None, None
+        self.parameters = permissions.PARAMETERS
 
     def end(self):
         for server in (self.sandbox, self.cloud):
             if server:
                 server.end()
+
+
+def keep_logs(world):
+    """ministack forgets what the functions have logged."""
+    for function in FUNCTIONS:
+        try:
+            (world.room / f"{function}.log").write_text("\n".join(world.stack.log(function)))
+        except Exception as error:  # noqa: BLE001: the failed check is what counts
+            print(f"no log of {function}: {error}")
 
 
 def main(release, mayfly):
@@ -35,12 +51,14 @@ def main(release, mayfly):
         world.cloud = Cloud(room)
         world.stack = Stack(world.cloud, room)
         world.project = Project(room)
-        for part in (story.deploys, story.is_not_set_up_yet, story.runs_a_pipeline, story.upgrades, story.changes_the_fleet):
+        for part in PARTS:
             part(world)
         code = world.checks.summary()
     except SystemExit as ended:
         code = ended.code
     finally:
+        if world.checks.failed:
+            keep_logs(world)
         world.end()
     if code:
         print(f"the logs are in {room}")

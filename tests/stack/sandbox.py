@@ -55,11 +55,17 @@ class Sandbox:
 
     def finished(self, pipeline, seconds=120):
         """Waits for a pipeline's end and returns its status, with the logs of all jobs."""
-        path = f"projects/:project/pipelines/{pipeline}"
-        status = wait_for(
-            f"the end of pipeline {pipeline}",
-            lambda: next((s for s in [json.loads(self.call(path))["status"]] if s in FINISHED), None), seconds)
-        return status, {name: self.trace(job) for name, job in self.jobs(pipeline).items()}
+        def ended():
+            status = json.loads(self.call(f"projects/:project/pipelines/{pipeline}"))["status"]
+            return status if status in FINISHED else None
+
+        def traces():
+            return {name: self.trace(job) for name, job in self.jobs(pipeline).items()}
+
+        try:
+            return wait_for(f"the end of pipeline {pipeline}", ended, seconds), traces()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the jobs' logs: {traces()}") from None
 
     def end(self):
         self.server.end()

@@ -10,7 +10,7 @@ from servers import request
 
 
 def deploys(world):
-    world.checks.need("the release directory is deployed without a compiler", world.stack.deploy, world.release)
+    world.checks.need("the release directory is deployed without a compiler", world.stack.deploy, world.release, *world.parameters)
     # The functions are told where ECS is after the deployment, as nothing of this belongs into the template.
     world.sandbox = world.checks.need("the sandbox takes the stack's roles", start_sandbox, world)
     variables = {"AWS_ENDPOINT_URL_ECS": world.sandbox.ecs, "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": world.sandbox.ecs}
@@ -88,14 +88,16 @@ def upgrades(world):
 
 
 def upgrade(world):
-    pipeline = world.sandbox.start_pipeline(ONLY="long")
-    wait_for("the long job", lambda: "the long job runs" in world.sandbox.trace(world.sandbox.jobs(pipeline)["long"]))
+    gate = world.room / "gate"
+    gate.mkdir()
+    pipeline = world.sandbox.start_pipeline(ONLY="long", GATE=str(gate))
+    wait_for("the long job", (gate / "runs").exists)
     old, new = agent_of(world.release), with_another_agent(world.release, world.room / "release-2")
-    world.stack.deploy(world.room / "release-2")
+    world.stack.deploy(world.room / "release-2", *world.parameters)
     # The deployment has put the variables back to the template's.
     ecs = world.sandbox.ecs
     world.stack.set_variables({"AWS_ENDPOINT_URL_ECS": ecs, "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": ecs})
-    world.project.let_go()
+    (gate / "go").touch()
     status, traces = world.sandbox.finished(pipeline)
     assert status == "success", (status, traces)
     two_jobs(world, "42")
