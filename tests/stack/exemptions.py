@@ -1,7 +1,8 @@
 """Statements that the functions of a pipeline do not ask for here, each with its reason.
 
 Those of NOT_ASKED are asked by nothing at all: `template_checks.py` holds what they must say. Those of ASKED_BY_THE_TEST
-are asked by requests that the test makes with the role's own credentials.
+are asked by requests that the test makes with the role's own credentials. ACTIONS_NOT_ASKED are parts of statements that
+are asked for something else.
 """
 
 from template_checks import (
@@ -32,4 +33,10 @@ ASKED_BY_THE_TEST = {
     ("ExecutionRole", "ReadRegistryCredentials"): "no private registry is in reach",
     ("ExecutionRole", "EcrTokenHasNoResources"): "no ECR is in reach",
     ("ExecutionRole", "PullFromEcr"): "no ECR is in reach",
+}
+
+ACTIONS_NOT_ASKED = {
+    ("DispatcherRole", "WatchAndStopTasks", "ecs:StopTask"): (
+        "a task is stopped when its job was canceled and its agent did not end it within a minute"),
+    ("BrokerRole", "SignCacheUrls", "s3:AbortMultipartUpload"): "an upload is aborted when a job dies while it uploads",
 }

@@ -3,7 +3,7 @@
 from botocore.exceptions import ClientError
 
 from checks import wait_for
-from exemptions import ASKED_BY_THE_TEST, NOT_ASKED
+from exemptions import ACTIONS_NOT_ASKED, ASKED_BY_THE_TEST, NOT_ASKED
 from probes import Probes
 from record import Record
 from statements import Statements
@@ -25,6 +25,7 @@ def are_asked_and_needed(world):
         if (statement.role, statement.sid) not in NOT_ASKED:
             answer = "refused" if statement.effect == "Allow" else "allowed"
             check(f"without {statement} its request is {answer}", permissions.is_needed, statement)
+    check("every action that a statement allows was asked, or is exempt", permissions.have_no_spare_actions)
     check("all policies are as they were deployed", permissions.statements.are_as_deployed)
     check("the record shows what a function may not do, and what becomes of it", permissions.are_missed, world)
     check("an administrator cannot read the ledger", permissions.keep_administrators_out)
@@ -56,6 +57,14 @@ class Permissions:
         missing = [name for name, asked in names.items() if not asked and name not in exempt]
         needless = [name for name, asked in names.items() if asked and name in exempt]
         assert not missing and not needless, f"never asked: {missing}; exempt, but asked: {needless}"
+
+    def have_no_spare_actions(self):
+        asked = {(decision.role, decision.sid, decision.action) for decision in self.record.since()}
+        spare = {(statement.role, statement.sid, action) for statement in self.statements.all
+                 if (statement.role, statement.sid) not in NOT_ASKED
+                 for action in self.statements.actions(statement)
+                 if (statement.physical_role, statement.sid, action) not in asked}
+        assert spare == set(ACTIONS_NOT_ASKED), f"not exempt, or exempt but asked: {spare ^ set(ACTIONS_NOT_ASKED)}"
 
     def is_needed(self, statement):
         """Its request is decided by it; taken out, the same request is decided otherwise."""

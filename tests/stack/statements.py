@@ -32,6 +32,11 @@ class Statements:
             self.all += [Statement(logical, physical, policy, statement.get("Sid", ""), statement["Effect"])
                          for statement in document["Statement"]]
 
+    def actions(self, statement):
+        document = self.documents[statement.physical_role, statement.policy]
+        actions = next(one["Action"] for one in document["Statement"] if one["Sid"] == statement.sid)
+        return [actions] if isinstance(actions, str) else actions
+
     @contextmanager
     def without(self, statement):
         """The stack as if the template did not have `statement`."""

@@ -92,6 +92,8 @@ def upgrade(world):
     gate.mkdir()
     pipeline = world.sandbox.start_pipeline(ONLY="long", GATE=str(gate))
     wait_for("the long job", (gate / "runs").exists)
+    world.stack.tick()
+    wait_for("a look at the running task", lambda: "ecs:DescribeTasks" in world.sandbox.decisions.read_text())
     old, new = agent_of(world.release), with_another_agent(world.release, world.room / "release-2")
     world.stack.deploy(world.room / "release-2", *world.parameters)
     # The deployment has put the variables back to the template's.

@@ -105,7 +105,10 @@ impl Function {
 
     /// The dispatcher as the fleet and the secrets are now.
     async fn dispatcher(&self) -> Result<Dispatcher, NotReady> {
-        let (fleet, tokens, key) = tokio::try_join!(self.fleet.get(), self.tokens.get(), self.ticket_key.get())?;
+        let (fleet, key) = tokio::try_join!(self.fleet.get(), self.ticket_key.get())?;
+        // A runner that is new in the fleet has its token a moment before or after.
+        let is_missing = |tokens: &RunnerTokens| fleet.runners.iter().any(|runner| !tokens.contains_key(&runner.name));
+        let tokens = self.tokens.get_unless(is_missing).await?;
         let secrets = DispatcherSecrets { runner_tokens: (*tokens).clone(), ticket_key: key.current.clone() };
         Ok(Dispatcher {
             fleet,

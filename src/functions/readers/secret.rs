@@ -84,6 +84,26 @@ impl<T> SecretReader<T> {
         }
     }
 
+    /// The value, read again if the one at hand is `wanting` something; at most once a second.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_unless(&self, wanting: impl Fn(&T) -> bool) -> Result<Arc<T>, NotReady> {
+        let value = self.get().await?;
+        if !wanting(&value) {
+            return Ok(value);
+        }
+        {
+            let mut state = self.state.lock().await;
+            let now = Instant::now();
+            if state.reread_at.is_none_or(|at| now >= at + REREAD_AFTER) {
+                state.reread_at = Some(now);
+                state.due = None;
+            }
+        }
+        self.get().await
+    }
+
     fn parsed(&self, text: &str, last: Option<&T>) -> Result<T, NotReady> {
         let parsed = (self.parse)(text, last);
         parsed.map_err(|why| NotReady::NotSetUp(format!("the secret `{}` {why}", self.arn)))
