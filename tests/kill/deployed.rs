@@ -10,7 +10,6 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use futures::{StreamExt, stream};
 use mayfly::sandbox::gitlab::{JobHandle, RunnerSpec};
 use mayfly::sandbox::traffic::Moment;
 use mayfly::sandbox::{Queue, Settings};
@@ -24,7 +23,7 @@ use crate::plot::Plot;
 use crate::sender::Sender;
 use crate::stack::Stack;
 use crate::support::{Story, agent, trace};
-use crate::{ALONE, Case, PATIENCE, PIPELINE, judge, live_jobs};
+use crate::{ALONE, Case, PATIENCE, PIPELINE, judge, least, live_jobs, run_all};
 
 /// A dispatcher that dies with the lease keeps the next one waiting for 30 s of real time: most of a case is that.
 const AT_ONCE: usize = 12;
@@ -37,24 +36,13 @@ async fn a_deployed_function_that_dies_at_whatever_request_costs_no_job() {
     let (one, other) = (count_requests().await, count_requests().await);
     println!("requests: {one:?}, {other:?}");
     let mut cases = Vec::new();
-    for (sender, count) in crate::least(&one, &other) {
+    for (sender, count) in least(&one, &other) {
         for n in 1..=count {
             let case = |moment| Case { story: Plot::Undisturbed, sender, n, moment };
             cases.extend([Moment::Arrived, Moment::Answered].map(case));
         }
     }
-    let all = cases.len();
-    let results = stream::iter(cases).map(|case| async move {
-        let (line, verdict) = run_case(case).await;
-        println!("{line}");
-        verdict.map_err(|wrong| format!("{line}\n    {wrong}")).map(|reached| u32::from(!reached))
-    });
-    let results: Vec<Result<u32, String>> = results.buffer_unordered(AT_ONCE).collect().await;
-    let missed: u32 = results.iter().filter_map(|result| result.as_ref().ok()).sum();
-    let wrong: Vec<String> = results.into_iter().filter_map(Result::err).collect();
-    println!("{all} cases, {missed} of them came to their end before the n-th request");
-    assert!(wrong.is_empty(), "{} of {all} cases went wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(missed as usize * 5 <= all, "{missed} of {all} cases never came to their request");
+    run_all(cases, AT_ONCE, 5, run_case).await;
 }
 
 async fn count_requests() -> Vec<(Sender, usize)> {

@@ -50,7 +50,7 @@ mod tests {
             assert_eq!(read(&text, None), [("b".into(), "glrt-4".into())], "{bad}");
             assert_eq!(read(&text, Some(&good)), [("a".into(), "glrt-1".into()), ("b".into(), "glrt-4".into())]);
         }
-        // Whoever removes an entry takes the token away.
+        // An entry that is removed takes its token away.
         assert_eq!(read(r#"{"b": "glrt-2"}"#, Some(&good)), [("b".into(), "glrt-2".into())]);
     }
 

@@ -53,10 +53,11 @@ impl Condition {
             None => (Quantifier::One, operator),
             Some(("ForAllValues", name)) => (Quantifier::All, name),
             Some(("ForAnyValue", name)) => (Quantifier::Any, name),
-            Some(_) => return Err(format!("`{operator}` is no operator that is known here")),
+            Some(_) => return Err(format!("`{operator}` is not an operator that this evaluator has")),
         };
         let (name, if_exists) = name.strip_suffix("IfExists").map_or((name, false), |name| (name, true));
-        let (test, negated) = test(name).ok_or_else(|| format!("`{operator}` is no operator that is known here"))?;
+        let (test, negated) =
+            test(name).ok_or_else(|| format!("`{operator}` is not an operator that this evaluator has"))?;
         if test == Test::Null && (if_exists || quantifier != Quantifier::One) {
             return Err(format!("`{operator}` asks nothing: `Null` takes neither a set nor `IfExists`"));
         }

@@ -98,7 +98,7 @@ impl Statement {
 
 fn statement(kind: Kind, value: &Value) -> Result<Statement, String> {
     let value = value.as_object().ok_or("it is no object")?;
-    // `NotResource` and `NotPrincipal` are ways to allow what nobody thought of.
+    // `NotResource` and `NotPrincipal` allow more than a reader expects.
     let members = match kind {
         Kind::Identity => &["Sid", "Effect", "Action", "NotAction", "Resource", "Condition"][..],
         Kind::Bucket => &["Sid", "Effect", "Action", "NotAction", "Resource", "Condition", "Principal"],
