@@ -120,6 +120,14 @@ async fn before_the_fleet_is_there_ticks_are_dropped_and_the_broker_answers_503(
     in_time(async { while broker.request("POST", "/open", &[], "{}").await["statusCode"] != 400 {} }).await;
     assert_eq!(dispatcher.invoke(&tick).await, json!({"batchItemFailures": []}));
 
+    // Without readable tokens it goes on as well: what needs none is done.
+    aws.put_secret("tokens", "not JSON");
+    let lease = || story.sandbox.s3.object("ledger", "lease");
+    let before = lease();
+    let damaged = Function::start("dispatcher", &aws, &stack.variables()).await;
+    assert_eq!(damaged.invoke(&tick).await, json!({"batchItemFailures": []}));
+    assert_ne!(lease(), before, "the tick took the lease");
+
     // A secret that cannot be read now is no missing step: what is not a tick comes again.
     let failing = Aws::start(&KEYS).await;
     failing.fail(true);

@@ -15,7 +15,7 @@ use mayfly::launch::Ecs;
 use mayfly::ledger::keys::SigningKey;
 use mayfly::ledger::{LOOK_SPACING, Ledger, Store};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::environment::{FLEET, ledger_bucket, packed_agents, stack, variable};
 
@@ -108,7 +108,11 @@ impl Function {
         let (fleet, key) = tokio::try_join!(self.fleet.get(), self.ticket_key.get())?;
         // A runner that is new in the fleet has its token a moment before or after.
         let is_missing = |tokens: &RunnerTokens| fleet.runners.iter().any(|runner| !tokens.contains_key(&runner.name));
-        let tokens = self.tokens.get_unless(is_missing).await?;
+        // Tasks that stop need no runner token: their jobs are ended all the same.
+        let tokens = self.tokens.get_unless(is_missing).await.unwrap_or_else(|why| {
+            error!("no job can be claimed: {why}");
+            Arc::default()
+        });
         let secrets = DispatcherSecrets { runner_tokens: (*tokens).clone(), ticket_key: key.current.clone() };
         Ok(Dispatcher {
             fleet,
