@@ -1,5 +1,6 @@
 """What template.yaml must say where no request can show it. The template is read as it is deployed."""
 
+import json
 import re
 from pathlib import Path
 
@@ -27,7 +28,8 @@ Loader.add_multi_constructor("!", short_form)
 
 class Template:
     def __init__(self, path):
-        self.whole = yaml.load(path.read_text(), Loader)
+        self.text = path.read_text()
+        self.whole = yaml.load(self.text, Loader)
         self.resources = self.whole["Resources"]
 
     def properties(self, name):
@@ -134,6 +136,7 @@ def has_the_limits_of_its_queues(template):
         queue = template.properties(name)
         holds(queue["VisibilityTimeout"] >= 6 * timeout and queue["SqsManagedSseEnabled"], queue)
         holds(queue["RedrivePolicy"]["maxReceiveCount"] >= 5, queue)
+        holds(queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": f"{name}DeadLetters.Arn"}, queue)
     for event in template.properties("Dispatcher")["Events"].values():
         holds(event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"], event)
         holds(event["Properties"]["BatchSize"] == 10, event)
@@ -193,6 +196,82 @@ def pins_what_is_dangerous(template):
     holds(set(trust) == {"StringEquals", "ArnLike"}, trust)
 
 
+def trusts_one_service_each(template):
+    trusted = {"WebhookRole": "lambda", "DispatcherRole": "lambda", "BrokerRole": "lambda", "TickRole": "scheduler",
+               "ExecutionRole": "ecs-tasks"}
+    holds(set(template.of_type("AWS::IAM::Role")) == set(trusted), template.of_type("AWS::IAM::Role").keys())
+    for role, service in trusted.items():
+        statements = template.properties(role)["AssumeRolePolicyDocument"]["Statement"]
+        holds([(s["Effect"], s["Principal"], s["Action"]) for s in statements] ==
+              [("Allow", {"Service": f"{service}.amazonaws.com"}, "sts:AssumeRole")], (role, statements))
+        if service == "lambda":
+            continue
+        # These services act for every account: without the key another account's could be confused with ours.
+        account = statements[0]["Condition"]["StringEquals"]
+        holds(account == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}, (role, account))
+
+
+def ticks_every_minute(template):
+    tick = template.properties("Tick")
+    holds(tick["ScheduleExpression"] == "rate(1 minute)" and tick.get("State", "ENABLED") == "ENABLED", tick)
+    holds(tick["Target"]["Arn"] == {"Fn::GetAtt": "Queue.Arn"}, tick)
+    holds(json.loads(tick["Target"]["Input"]) == {"event": "tick"}, tick)
+
+
+def hears_of_its_own_stopped_tasks(template):
+    """The sandbox sends these events to the queue itself, because ministack refuses those of `aws.ecs`."""
+    rule = template.properties("StoppedTasks")
+    cluster = {"Fn::GetAtt": "Cluster.Arn"}
+    holds(rule["EventPattern"] == {
+        "source": ["aws.ecs"], "detail-type": ["ECS Task State Change"],
+        "detail": {"clusterArn": [cluster], "lastStatus": ["STOPPED"]}}, rule)
+    holds(rule.get("State", "ENABLED") == "ENABLED", rule)
+    holds([target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": "Stops.Arn"}], rule)
+    # The event is the body as it is: the dispatcher reads nothing else.
+    holds(not {"Input", "InputPath", "InputTransformer"} & set(rule["Targets"][0]), rule)
+    holds(rule["Targets"][0]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": "StopsDeadLetters.Arn"}}, rule)
+    policy = template.properties("StoppedTasksMayBeSent")
+    holds(policy["Queues"] == [{"Ref": "Stops"}, {"Ref": "StopsDeadLetters"}], policy)
+    queues = [{"Fn::GetAtt": "Stops.Arn"}, {"Fn::GetAtt": "StopsDeadLetters.Arn"}]
+    allowed = [(s["Effect"], s["Principal"], s["Action"], s["Resource"], s["Condition"])
+               for s in policy["PolicyDocument"]["Statement"]]
+    holds(allowed == [("Allow", {"Service": "events.amazonaws.com"}, "sqs:SendMessage", queues,
+                       {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": "StoppedTasks.Arn"}}})], allowed)
+
+
+def keeps_the_ledger_to_its_roles(template):
+    statements = {s["Sid"]: s for s in template.properties("LedgerPolicy")["PolicyDocument"]["Statement"]}
+    ours = statements["OnlyOurRoles"]
+    holds((ours["Effect"], ours["Principal"]) == ("Deny", "*"), ours)
+    holds(ours["Action"] == ["s3:GetObject*", "s3:PutObject*", "s3:DeleteObject*", "s3:ListBucket*"], ours)
+    holds(ours["Resource"] == [{"Fn::GetAtt": "Ledger.Arn"}, {"Fn::Sub": "${Ledger.Arn}/*"}], ours)
+    roles = ("DispatcherRole", "BrokerRole", "ExecutionRole")
+    named = [{"Fn::GetAtt": f"{role}.Arn"} for role in roles] + [
+        {"Fn::Sub": f"arn:${{AWS::Partition}}:sts::${{AWS::AccountId}}:assumed-role/${{{role}}}/*"} for role in roles]
+    holds(ours["Condition"] == {"ArnNotLike": {"aws:PrincipalArn": named}}, ours["Condition"])
+    # A role that reads the ledger and is not named would be denied on AWS.
+    users = {role for role in template.of_type("AWS::IAM::Role") for statement in template.statements(role).values()
+             if "Ledger." in str(statement["Resource"])}
+    holds(users == set(roles), users)
+
+
+def ends_every_log(template):
+    groups = template.of_type("AWS::Logs::LogGroup")
+    for name, group in groups.items():
+        holds(group["Properties"]["RetentionInDays"] == {"Ref": "LogDays"}, name)
+    functions = template.of_type("AWS::Serverless::Function")
+    # A function without a group of its own gets one from Lambda, which is kept for ever.
+    named = [function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for function in functions.values()]
+    holds(sorted([*named, "TaskLogs"]) == sorted(groups), (named, groups.keys()))
+
+
+def has_no_aliases(template):
+    """CloudFormation does not read them."""
+    aliases = [f"line {event.start_mark.line + 1}" for event in yaml.parse(template.text, yaml.SafeLoader)
+               if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None)]
+    holds(not aliases, aliases)
+
+
 def bounds_every_role(template):
     for name, role in template.of_type("AWS::IAM::Role").items():
         boundary = role["Properties"].get("PermissionsBoundary", {})
@@ -210,6 +289,12 @@ ALL = {
     "every wildcard has its reason in its name": names_its_wildcards,
     "what is dangerous is pinned": pins_what_is_dangerous,
     "every role can be bounded": bounds_every_role,
+    "every role trusts one service": trusts_one_service_each,
+    "a tick comes every minute": ticks_every_minute,
+    "tasks of the own cluster that stop are heard of": hears_of_its_own_stopped_tasks,
+    "the ledger is open to the roles that use it": keeps_the_ledger_to_its_roles,
+    "every log is kept for a bounded time": ends_every_log,
+    "the template has no YAML aliases": has_no_aliases,
 }
 
 
