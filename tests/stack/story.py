@@ -73,8 +73,15 @@ def runs_a_pipeline(world):
 def set_up(world):
     put_fleet(world.cloud, world.stack, world.sandbox.gitlab)
     put_token(world.cloud, world.stack, world.sandbox.ready["runner_token"])
+    # A hook in the two seconds for which a missing document counts is dropped, and the first job would wait for a tick.
+    wait_for("the dispatcher to read the fleet", lambda: reads_fleet(world), 30, 0.5)
     hook = world.cloud.function_url(world.stack.outputs["WebhookUrl"])
     world.sandbox.add_hook(hook, hook_token(world.cloud, world.stack))
+
+
+def reads_fleet(world):
+    world.stack.tick()
+    return has_logged(world, "Dispatcher", "read the fleet configuration")
 
 
 def two_jobs(world, cached):
