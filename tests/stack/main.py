@@ -18,7 +18,7 @@ from stack import FUNCTIONS, Stack
 
 
 PARTS = (template_checks.are_kept, story.deploys, story.is_not_set_up_yet, story.runs_a_pipeline, story.upgrades,
-         story.changes_the_fleet, permissions.are_asked_and_needed)
+         story.changes_the_fleet, permissions.are_asked_and_needed, story.ends)
 
 
 class World:

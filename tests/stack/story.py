@@ -4,6 +4,7 @@ import json
 
 from checks import wait_for
 from fleet import hook_token, put_fleet, put_token
+from ledger import agent_of_task, keys, record
 from release import agent_of, with_another_agent
 from sandbox import Sandbox
 from servers import request
@@ -33,8 +34,7 @@ def drops_ticks(world):
     world.stack.tick()
     wait_for("the tick to be dropped", lambda: has_logged(world, "Dispatcher", "not set up yet"), 60)
     wait_for("an empty queue", lambda: world.stack.waiting("Queue") == 0)
-    for letters in ("QueueDeadLetters", "StopsDeadLetters"):
-        assert world.stack.waiting(letters) == 0, f"{letters} has messages"
+    has_no_dead_letters(world)
 
 
 def has_logged(world, function, text):
@@ -68,6 +68,8 @@ def runs_a_pipeline(world):
     world.checks.need("fleet.toml, the runner's token and the webhook are put in their places", set_up, world)
     world.checks.need("two jobs with cache and artifacts are green", two_jobs, world, "nothing")
     world.checks.check("a second pipeline finds the first one's cache", two_jobs, world, "42")
+    world.checks.check("the stopped tasks close their jobs' records", stopped_tasks_are_settled, world)
+    world.checks.check("jobs that have ended leave no claim and no message", leaves_nothing, world)
 
 
 def set_up(world):
@@ -85,9 +87,46 @@ def reads_fleet(world):
 
 
 def two_jobs(world, cached):
-    status, traces = world.sandbox.finished(world.sandbox.start_pipeline())
+    """Returns the pipeline."""
+    pipeline = world.sandbox.start_pipeline()
+    status, traces = world.sandbox.finished(pipeline)
     assert status == "success", (status, traces)
     assert f"cached before - {cached}" in traces["build"], traces["build"]
+    return pipeline
+
+
+def record_of(world, pipeline, job):
+    return record(world.cloud, world.stack, world.sandbox.jobs(pipeline)[job]["id"])
+
+
+def stopped_tasks_are_settled(world):
+    """A tick closes the record of a job that has ended, too. How its task stopped is only in the event."""
+    pipeline = two_jobs(world, "42")
+
+    def settled(job):
+        found = record_of(world, pipeline, job)
+        return found if found and found["phase"] == "settled" else None
+
+    records = [wait_for(f"the end of the record of `{job}`", lambda: settled(job)) for job in ("build", "test")]
+    assert all(found["tasks_started"] == 1 for found in records), records
+    # A tick may come between the end of a job and the event, but not for both jobs.
+    codes = [(found["stopped"] or {}).get("stop_code") for found in records]
+    assert "EssentialContainerExited" in codes, f"no event of a stopped task has arrived: {codes}"
+
+
+def ends(world):
+    world.checks.check("after all of this no job is left, and no message is dead", leaves_nothing, world)
+
+
+def leaves_nothing(world):
+    wait_for("a ledger without claims", lambda: not keys(world.cloud, world.stack, "claims/"), 90)
+    wait_for("an empty queue of stopped tasks", lambda: world.stack.waiting("Stops") == 0, 60)
+    has_no_dead_letters(world)
+
+
+def has_no_dead_letters(world):
+    for letters in ("QueueDeadLetters", "StopsDeadLetters"):
+        assert world.stack.waiting(letters) == 0, f"{letters} has messages"
 
 
 def upgrades(world):
@@ -109,7 +148,9 @@ def upgrade(world):
     (gate / "go").touch()
     status, traces = world.sandbox.finished(pipeline)
     assert status == "success", (status, traces)
-    two_jobs(world, "42")
+    after = two_jobs(world, "42")
+    used = [agent_of_task(record_of(world, *job)) for job in ((pipeline, "long"), (after, "build"), (after, "test"))]
+    assert used == [old, new, new], f"expected {old}, then {new} twice: {used}"
     bucket = world.stack.outputs["ConfigurationBucket"]
     listed = world.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix="agents/")
     agents = {entry["Key"] for entry in listed["Contents"]}
