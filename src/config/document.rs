@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::fleet::{Broker, Bucket, Cache, Fleet, Images, Runner, SizeLimits, Tasks};
+use super::fleet::{Broker, Bucket, Cache, Fleet, Images, LaunchLimits, Runner, SizeLimits, Tasks};
 use super::settings::JobSettings;
 use super::stack::Stack;
 
@@ -22,6 +22,8 @@ pub(super) struct Document {
     images: Images,
     #[serde(default)]
     size: SizeLimits,
+    #[serde(default)]
+    launch: LaunchLimits,
     #[serde(default)]
     settings: JobSettings,
     #[serde(default)]
@@ -62,6 +64,7 @@ impl Document {
             },
             images: self.images,
             size: self.size,
+            launch: self.launch,
             settings: self.settings,
             runners: self.runners,
         })

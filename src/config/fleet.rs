@@ -32,6 +32,8 @@ pub struct Fleet {
     pub images: Images,
     /// Sizes of jobs that ask for none, and the most that a job may ask for; runners can replace both.
     pub size: SizeLimits,
+    /// How fast tasks may be launched.
+    pub launch: LaunchLimits,
     /// What every runner does with its jobs; runners can replace each setting.
     pub settings: JobSettings,
     /// 1 to 20 runners.
@@ -159,6 +161,22 @@ pub struct SizeLimits {
     pub max_disk: Option<String>,
 }
 
+/// How fast tasks may be launched: the Fargate launch rate of the account in its region. A lower one is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LaunchLimits {
+    /// Tasks at once.
+    pub burst: u32,
+    /// Tasks per second after that.
+    pub per_second: u32,
+}
+
+impl Default for LaunchLimits {
+    fn default() -> Self {
+        LaunchLimits { burst: 100, per_second: 20 }
+    }
+}
+
 /// One runner of a GitLab.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -237,6 +255,7 @@ impl Fleet {
         part("cache", self.cache == new.cache);
         part("images", self.images == new.images);
         part("size", self.size == new.size);
+        part("launch", self.launch == new.launch);
         part("settings", self.settings == new.settings);
         for runner in &new.runners {
             match self.runner(&runner.name) {
@@ -312,6 +331,9 @@ impl Fleet {
         let id = self.system_id.strip_prefix("r_").unwrap_or_default();
         if id.len() != 12 || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err("`system_id` is `r_` and 12 letters or digits".into());
+        }
+        if self.launch.burst == 0 || self.launch.per_second == 0 {
+            return Err("`launch.burst` and `launch.per_second` are at least 1".into());
         }
         if self.tasks.subnets.is_empty() {
             return Err("`tasks.subnets` names no subnet".into());

@@ -8,6 +8,8 @@ mod refused;
 mod settings;
 mod stack;
 
-pub use fleet::{Broker, Bucket, Cache, Fleet, FleetError, Images, Registry, Runner, RunnerCache, SizeLimits, Tasks};
+pub use fleet::{
+    Broker, Bucket, Cache, Fleet, FleetError, Images, LaunchLimits, Registry, Runner, RunnerCache, SizeLimits, Tasks,
+};
 pub use settings::JobSettings;
 pub use stack::{STACK_VARIABLE, Stack, StackError};

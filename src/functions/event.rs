@@ -15,18 +15,27 @@ pub enum Event {
     Knock {
         /// `X-Gitlab-Instance`: which runners to ask; all without it.
         instance: Option<String>,
-        /// The job that a hook named.
-        job: Option<u64>,
+        /// The jobs that a hook named as waiting.
+        #[serde(default)]
+        jobs: Vec<u64>,
     },
-    /// Look at one runner again.
-    Look {
+    /// Poll one runner again.
+    #[serde(alias = "look")]
+    Poll {
         /// Its name in the fleet.
         runner: String,
-        /// How often it was looked at in vain before.
+        /// How often it was polled in vain for the same knock.
         in_vain: u8,
     },
     /// A minute has passed.
     Tick,
+    /// Jobs wait whose time has come.
+    Wake,
+    /// See to these live jobs.
+    Reconcile {
+        /// The jobs.
+        jobs: Vec<JobKey>,
+    },
     /// A task has stopped.
     Stopped(StoppedTask),
     /// A hook said that a job has ended.
@@ -55,7 +64,7 @@ pub enum Event {
         /// The job.
         job: JobKey,
     },
-    /// Bring this job a step on.
+    /// See to one live job.
     Drive {
         /// The job.
         job: JobKey,

@@ -1,11 +1,12 @@
 //! The three functions: webhook, dispatcher, broker. Plain async functions over our own event types.
 //!
-//! Each gets its secrets through a value that can be refreshed, takes the time from [`Now`], and returns the messages to
-//! send: queue, clock and secrets are somebody else's wiring.
+//! Each gets its secrets through a value that can be refreshed, the time from [`Now`], and sends messages through
+//! [`SendLater`]: queue, clock and secrets are wired by the caller.
 
 mod broker;
 mod dispatcher;
 mod event;
+mod follow_ups;
 mod readers;
 mod secrets;
 mod timeouts;
@@ -14,6 +15,7 @@ mod webhook;
 pub use broker::{Broker, BrokerAnswer, BrokerRequest, not_ready};
 pub use dispatcher::{Dispatcher, Handled};
 pub use event::{Event, Later, Message};
+pub use follow_ups::SendLater;
 pub(crate) use readers::is_sha256;
 pub use readers::{
     FleetReader, NotReady, PackedAgents, RunnerTokens, SecretReader, runner_tokens, signing_key, webhook_secrets,

@@ -50,7 +50,7 @@ pub fn answer_hook(secrets: &WebhookSecrets, headers: &HeaderMap, body: &[u8], n
 
 fn event(hook: Hook, instance: Option<String>) -> Option<Event> {
     match hook {
-        Hook::Pending { job } => Some(Event::Knock { instance, job }),
+        Hook::Pending { jobs } => Some(Event::Knock { instance, jobs }),
         Hook::Running { job, runner: Some(runner) } => Some(Event::Running { instance, job, runner }),
         Hook::Finished { job } => Some(Event::Finished { instance, job }),
         Hook::Running { runner: None, .. } | Hook::Uninteresting => None,

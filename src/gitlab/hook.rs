@@ -6,10 +6,10 @@ use thiserror::Error;
 /// What a genuine hook hints at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// A job may wait.
+    /// Jobs may wait.
     Pending {
-        /// The job, when a Job Hook names it.
-        job: Option<u64>,
+        /// The jobs that the hook names as waiting; none if it names no job at all.
+        jobs: Vec<u64>,
     },
     /// Some runner has claimed a job.
     Running {
@@ -42,6 +42,13 @@ struct Body {
     build_status: Option<String>,
     runner: Option<Runner>,
     object_attributes: Option<Attributes>,
+    builds: Option<Vec<Build>>,
+}
+
+#[derive(Deserialize)]
+struct Build {
+    id: Option<u64>,
+    status: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,18 +72,27 @@ pub fn read_hook(event: Option<&str>, body: &[u8]) -> Result<Hook, HookError> {
     let body: Body = serde_json::from_slice(body).map_err(HookError::Unreadable)?;
     Ok(match body.object_kind.as_str() {
         "build" => job_hook(body),
-        "pipeline" => match body.object_attributes.and_then(|a| a.status).as_deref() {
-            Some("pending" | "running") => Hook::Pending { job: None },
-            _ => Hook::Uninteresting,
-        },
+        "pipeline" => pipeline_hook(body),
         _ => Hook::Uninteresting,
     })
+}
+
+/// A pipeline that has jobs, of which none waits, has nothing to claim.
+fn pipeline_hook(body: Body) -> Hook {
+    let status = body.object_attributes.and_then(|attributes| attributes.status);
+    if !matches!(status.as_deref(), Some("pending" | "running")) {
+        return Hook::Uninteresting;
+    }
+    let Some(builds) = body.builds else { return Hook::Pending { jobs: Vec::new() } };
+    let waiting = builds.into_iter().filter(|build| build.status.as_deref() == Some("pending"));
+    let jobs: Vec<u64> = waiting.filter_map(|build| build.id).collect();
+    if jobs.is_empty() { Hook::Uninteresting } else { Hook::Pending { jobs } }
 }
 
 fn job_hook(body: Body) -> Hook {
     let (Some(job), Some(status)) = (body.build_id, body.build_status) else { return Hook::Uninteresting };
     match status.as_str() {
-        "pending" => Hook::Pending { job: Some(job) },
+        "pending" => Hook::Pending { jobs: vec![job] },
         "running" => Hook::Running { job, runner: body.runner.and_then(|r| r.id) },
         "success" | "failed" | "canceled" => Hook::Finished { job },
         _ => Hook::Uninteresting,
@@ -94,13 +110,22 @@ mod tests {
         };
         let pipeline =
             |status: &str| format!(r#"{{"object_kind":"pipeline","object_attributes":{{"status":"{status}"}}}}"#);
+        let with_builds = |builds: &str| {
+            format!(r#"{{"object_kind":"pipeline","object_attributes":{{"status":"running"}},"builds":[{builds}]}}"#)
+        };
         for (event, body, hook) in [
-            ("Job Hook", job("pending"), Hook::Pending { job: Some(5) }),
+            ("Job Hook", job("pending"), Hook::Pending { jobs: vec![5] }),
             ("Job Hook", job("running"), Hook::Running { job: 5, runner: Some(3) }),
             ("Job Hook", job("success"), Hook::Finished { job: 5 }),
             ("Job Hook", job("canceled"), Hook::Finished { job: 5 }),
             ("Job Hook", job("created"), Hook::Uninteresting),
-            ("Pipeline Hook", pipeline("running"), Hook::Pending { job: None }),
+            ("Pipeline Hook", pipeline("running"), Hook::Pending { jobs: vec![] }),
+            (
+                "Pipeline Hook",
+                with_builds(r#"{"id":5,"status":"success"},{"id":6,"status":"pending"}"#),
+                Hook::Pending { jobs: vec![6] },
+            ),
+            ("Pipeline Hook", with_builds(r#"{"id":5,"status":"running"}"#), Hook::Uninteresting),
             ("Pipeline Hook", pipeline("success"), Hook::Uninteresting),
             ("Push Hook", "not even JSON".into(), Hook::Uninteresting),
         ] {

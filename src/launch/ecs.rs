@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::time::Instant;
+
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::run_task::RunTaskError;
@@ -17,6 +19,7 @@ use thiserror::Error;
 use crate::ledger::{StoppedContainer, StoppedTask};
 
 use super::definition::Definition;
+use super::registrations::Registrations;
 use super::run_task::{ContainerOverride, RunTask};
 use super::sdk_definition::register;
 
@@ -32,8 +35,8 @@ pub enum Launched {
     Refused {
         /// ECS' words.
         reason: String,
-        /// It was for want of capacity or of vCPU quota: waiting helps.
-        capacity: bool,
+        /// What helps.
+        kind: RefusalKind,
     },
     /// Too many calls: the same call again, later. Nothing was started.
     Throttled,
@@ -42,6 +45,17 @@ pub enum Launched {
         /// What happened.
         reason: String,
     },
+}
+
+/// Why ECS definitively starts no task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// Fargate has no capacity now: waiting helps.
+    Capacity,
+    /// The account's vCPU quota is used up: waiting helps if a task of ours stops.
+    VcpuQuota,
+    /// Anything else.
+    Other,
 }
 
 /// What ECS says of a task.
@@ -82,7 +96,7 @@ pub struct Ecs {
     /// Families that are registered: a warm function asks only once.
     known: Arc<Mutex<HashMap<String, String>>>,
     /// ECS refuses two registrations of one family at one time.
-    registering: Arc<tokio::sync::Mutex<()>>,
+    registrations: Arc<tokio::sync::Mutex<Registrations>>,
 }
 
 impl Ecs {
@@ -93,39 +107,43 @@ impl Ecs {
             cluster: cluster.into(),
             region: region.into(),
             known: Arc::default(),
-            registering: Arc::default(),
+            registrations: Arc::default(),
         }
     }
 
     /// The ARN of `definition`, registered if it is new.
     ///
-    /// Jobs of one function that need a new definition wait for the first of them; two functions that race register two
-    /// equal revisions, or one of them is asked to come again.
+    /// New definitions are registered one after the other and within AWS's rate; jobs whose definition exists do not wait
+    /// for them. Two functions that race register two equal revisions, or one of them is asked to come again.
     ///
     /// # Errors
-    /// See [`EcsError`].
+    /// See [`EcsError`]; [`EcsError::Throttled`] when this second's registrations are used up.
     pub async fn definition(&self, definition: &Definition, prefix: &str) -> Result<String, EcsError> {
         let family = definition.family(prefix);
         if let Some(arn) = self.known_definition(&family) {
             return Ok(arn);
         }
-        let _one_at_a_time = self.registering.lock().await;
-        if let Some(arn) = self.known_definition(&family) {
-            return Ok(arn);
-        }
-        let arn = match self.client.describe_task_definition().task_definition(&family).send().await {
+        let described = match self.client.describe_task_definition().task_definition(&family).send().await {
             Ok(output) => output.task_definition,
-            Err(error) if is_client_exception(&error) => {
-                let request = register(&self.client, definition, &family, &self.region);
-                request.send().await.map_err(|error| failed("RegisterTaskDefinition", &error))?.task_definition
-            }
+            Err(error) if is_client_exception(&error) => None,
             Err(error) => return Err(failed("DescribeTaskDefinition", &error)),
         };
-        let arn = arn.and_then(|definition| definition.task_definition_arn).ok_or(EcsError::Failed {
-            operation: "DescribeTaskDefinition",
-            reason: format!("no ARN for `{family}`"),
-            definitive: false,
-        })?;
+        let definition = match described {
+            Some(definition) => definition,
+            None => {
+                let mut registrations = self.registrations.lock().await;
+                if let Some(arn) = self.known_definition(&family) {
+                    return Ok(arn);
+                }
+                if !registrations.take(Instant::now()) {
+                    return Err(EcsError::Throttled("RegisterTaskDefinition"));
+                }
+                let request = register(&self.client, definition, &family, &self.region);
+                let output = request.send().await.map_err(|error| failed("RegisterTaskDefinition", &error))?;
+                output.task_definition.ok_or_else(|| no_arn(&family))?
+            }
+        };
+        let arn = definition.task_definition_arn.ok_or_else(|| no_arn(&family))?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(family, arn.clone());
         Ok(arn)
     }
@@ -147,7 +165,7 @@ impl Ecs {
                 (None, Some(failure)) => {
                     let reason = failure.reason().unwrap_or("no reason given").to_owned();
                     let detail = failure.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-                    Launched::Refused { capacity: is_capacity(&reason), reason: reason + &detail }
+                    Launched::Refused { kind: refusal_kind(&reason), reason: reason + &detail }
                 }
                 (None, None) => Launched::Unknown { reason: "an answer without tasks and failures".into() },
             },
@@ -185,6 +203,14 @@ impl Ecs {
             }
         }
         Ok(tasks.iter().map(|task| found.remove(task).unwrap_or(Described::Missing)).collect())
+    }
+}
+
+fn no_arn(family: &str) -> EcsError {
+    EcsError::Failed {
+        operation: "RegisterTaskDefinition",
+        reason: format!("no ARN for `{family}`"),
+        definitive: false,
     }
 }
 
@@ -242,7 +268,7 @@ fn launch_error(error: &SdkError<RunTaskError, HttpResponse>) -> Launched {
         return Launched::Throttled;
     }
     match error.raw_response().map(|response| response.status().as_u16()) {
-        Some(400..=499) => Launched::Refused { capacity: is_capacity(&reason), reason },
+        Some(400..=499) => Launched::Refused { kind: refusal_kind(&reason), reason },
         _ => Launched::Unknown { reason },
     }
 }
@@ -265,9 +291,15 @@ fn described(task: &Task) -> Described {
     })
 }
 
-/// Both lack of machines and the vCPU quota (aws.md §1.5; the quota's text has a typographic apostrophe).
-fn is_capacity(reason: &str) -> bool {
-    ["Capacity is unavailable", "number of vCPUs", "RESOURCE:FARGATE"].iter().any(|text| reason.contains(text))
+/// The quota's text has a typographic apostrophe, hence only a part of it (aws.md §1.5).
+fn refusal_kind(reason: &str) -> RefusalKind {
+    if reason.contains("number of vCPUs") {
+        RefusalKind::VcpuQuota
+    } else if ["Capacity is unavailable", "RESOURCE:FARGATE"].iter().any(|text| reason.contains(text)) {
+        RefusalKind::Capacity
+    } else {
+        RefusalKind::Other
+    }
 }
 
 /// Throttling has a code of its own, and at times only a message (aws.md §13).

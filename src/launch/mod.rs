@@ -3,11 +3,13 @@
 mod definition;
 #[cfg(feature = "aws")]
 mod ecs;
+#[cfg(feature = "aws")]
+mod registrations;
 mod run_task;
 #[cfg(feature = "aws")]
 mod sdk_definition;
 
 pub use definition::{BUILD, ContainerDefinition, Definition, HELPER, definition, service_name};
 #[cfg(feature = "aws")]
-pub use ecs::{Described, Ecs, EcsError, Launched};
+pub use ecs::{Described, Ecs, EcsError, Launched, RefusalKind};
 pub use run_task::{ContainerOverride, LaunchFacts, RunTask, run_task};

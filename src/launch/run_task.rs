@@ -66,12 +66,15 @@ pub struct LaunchFacts<'a> {
     pub task_definition: &'a str,
     /// Keys of the services' environment files in the ledger's bucket, in the services' order.
     pub service_files: &'a [String],
+    /// On spot capacity.
+    pub spot: bool,
 }
 
 /// The `RunTask` of one attempt at `plan`.
 pub fn run_task(plan: &Plan, facts: LaunchFacts<'_>, fleet: &Fleet) -> RunTask {
-    // Spot once; whoever was interrupted or found no room is not sent there again.
-    let spot = plan.spot && facts.attempt == 1;
+    // One subnet by turns: an attempt that finds no capacity or address is followed by one in the next zone.
+    let subnets = &fleet.tasks.subnets;
+    let turn = facts.job.id.wrapping_add(u64::from(facts.attempt)) % (subnets.len().max(1) as u64);
     let sha256 = fleet.broker.agents.get(&plan.arch.to_string()).cloned().unwrap_or_default();
     let broker = fleet.broker.url.as_ref().map(Url::as_str).unwrap_or_default();
     let helper = ContainerOverride {
@@ -99,8 +102,8 @@ pub fn run_task(plan: &Plan, facts: LaunchFacts<'_>, fleet: &Fleet) -> RunTask {
         task_definition: facts.task_definition.to_owned(),
         client_token: facts.job.client_token(facts.attempt),
         started_by: facts.job.started_by(facts.attempt),
-        capacity_provider: if spot { "FARGATE_SPOT" } else { "FARGATE" }.into(),
-        subnets: fleet.tasks.subnets.clone(),
+        capacity_provider: if facts.spot { "FARGATE_SPOT" } else { "FARGATE" }.into(),
+        subnets: subnets.get(turn as usize).cloned().into_iter().collect(),
         security_groups: fleet.tasks.security_groups.clone(),
         assign_public_ip: fleet.tasks.assign_public_ip,
         cpu: plan.size.cpu_units,

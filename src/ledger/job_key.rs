@@ -31,9 +31,9 @@ impl JobKey {
         format!("records/{}/{}", self.host, self.id)
     }
 
-    /// What the keys of its services' environment files begin with.
-    pub fn services(&self) -> String {
-        format!("services/{}/{}/", self.host, self.id)
+    /// The key of the environment file of service number `service`.
+    pub fn service(&self, service: usize) -> String {
+        format!("services/{}/{}/{service}.env", self.host, self.id)
     }
 
     /// Reads the key of a claim back.

@@ -1,6 +1,6 @@
 //! Keeps claims, records and the lease in one bucket of their own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::store::{Store, StoreError, Version};
-use super::{JobKey, Lease, Record};
+use super::wish::WISHES;
+use super::{JobKey, Lease, Record, Wish};
 
 /// Why the ledger could not be read or written.
 #[derive(Debug, Error)]
@@ -61,8 +62,15 @@ pub struct Claim {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     store: Store,
-    /// The lease as this function left it.
-    remembered: Arc<Mutex<Option<Stored<Lease>>>>,
+}
+
+/// What a listing of claims and wishes returns.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// The live jobs.
+    pub jobs: Vec<JobKey>,
+    /// The wishes, with their keys.
+    pub wishes: Vec<(String, Wish)>,
 }
 
 const LEASE: &str = "lease";
@@ -72,7 +80,7 @@ const SWAPS: u32 = 50;
 impl Ledger {
     /// The ledger in `store`.
     pub fn new(store: Store) -> Self {
-        Ledger { store, remembered: Arc::default() }
+        Ledger { store }
     }
 
     /// Stores a claim. The same claim again is fine.
@@ -97,14 +105,15 @@ impl Ledger {
     /// See [`LedgerError`].
     pub async fn claim(&self, job: &JobKey) -> Result<Option<Claim>, LedgerError> {
         let Some(object) = self.store.get(&job.claim()).await? else { return Ok(None) };
-        let text = |name: &str| object.metadata.get(name).map(String::as_str).unwrap_or_default();
-        let decoded = |name: &str| hex::decode(text(name)).ok().and_then(|name| String::from_utf8(name).ok());
-        let facts = ClaimFacts {
-            runner: decoded("runner").unwrap_or_default(),
-            gitlab: decoded("gitlab").unwrap_or_default(),
-            at: text("claimed-at").parse().unwrap_or(Timestamp::UNIX_EPOCH),
-        };
-        Ok(Some(Claim { body: object.body, facts }))
+        Ok(Some(Claim { body: object.body, facts: claim_facts(&object.metadata) }))
+    }
+
+    /// What is written beside the claim of `job`, without its body.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn claim_facts(&self, job: &JobKey) -> Result<Option<ClaimFacts>, LedgerError> {
+        Ok(self.store.metadata(&job.claim()).await?.as_ref().map(claim_facts))
     }
 
     /// All live jobs: whose claim is still there.
@@ -115,13 +124,13 @@ impl Ledger {
         Ok(self.store.list("claims/").await?.iter().filter_map(|key| JobKey::from_claim(key)).collect())
     }
 
-    /// Deletes what only a live job needs: its services' environment, then its claim.
+    /// Deletes what only a live job needs: the environment of its `services` services, then its claim.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn forget(&self, job: &JobKey) -> Result<(), LedgerError> {
-        for key in self.store.list(&job.services()).await? {
-            self.store.delete(&key).await?;
+    pub async fn forget(&self, job: &JobKey, services: usize) -> Result<(), LedgerError> {
+        for service in 0..services {
+            self.store.delete(&job.service(service)).await?;
         }
         Ok(self.store.delete(&job.claim()).await?)
     }
@@ -131,7 +140,7 @@ impl Ledger {
     /// # Errors
     /// See [`LedgerError`].
     pub async fn store_service(&self, job: &JobKey, service: usize, env: String) -> Result<String, LedgerError> {
-        let key = format!("{}{service}.env", job.services());
+        let key = job.service(service);
         self.store.put(&key, env.into()).await?;
         Ok(key)
     }
@@ -187,70 +196,68 @@ impl Ledger {
         Err(LedgerError::Contended(key))
     }
 
-    /// Changes the lease by `change`, on its newest state.
+    /// The lease as it stands; `None` before anybody took it.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    ///
-    /// Who changes it often finds it as he left it, so the first try spares the reading. What changes nothing is only
-    /// believed of a lease that was read.
-    pub async fn change_lease<T>(&self, change: impl Fn(&mut Lease) -> T) -> Result<T, LedgerError> {
-        if let Some(stored) = self.take_remembered() {
-            let mut lease = stored.value.clone();
-            let result = change(&mut lease);
-            if lease != stored.value && self.swap_lease(&stored.version, lease).await? {
-                return Ok(result);
-            }
-        }
-        for _ in 0..SWAPS {
-            let stored: Option<Stored<Lease>> = self.read(LEASE).await?;
-            let mut lease = stored.as_ref().map(|stored| stored.value.clone()).unwrap_or_default();
-            let result = change(&mut lease);
-            let swapped = match &stored {
-                Some(stored) if stored.value == lease => return Ok(result),
-                Some(stored) => self.swap_lease(&stored.version, lease).await?,
-                None => match self.store.create(LEASE, json(&lease), &[]).await {
-                    Ok(_) => true,
-                    Err(StoreError::Lost(_)) => false,
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            if swapped {
-                return Ok(result);
-            }
-        }
-        Err(LedgerError::Contended(LEASE.into()))
+    pub async fn lease(&self) -> Result<Option<Stored<Lease>>, LedgerError> {
+        self.read(LEASE).await
     }
 
-    /// The lease as it stands, to look at.
+    /// Replaces the lease that was read as `stored`; `None` if another has written it since.
     ///
     /// # Errors
     /// See [`LedgerError`].
-    pub async fn lease(&self) -> Result<Lease, LedgerError> {
-        Ok(self.read(LEASE).await?.map(|stored: Stored<Lease>| stored.value).unwrap_or_default())
-    }
-
-    /// The lease as this function left it, without asking.
-    pub fn last_lease(&self) -> Option<Lease> {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.as_ref().map(|stored| stored.value.clone())
-    }
-
-    async fn swap_lease(&self, version: &Version, mut lease: Lease) -> Result<bool, LedgerError> {
+    pub async fn write_lease(
+        &self,
+        stored: Option<&Stored<Lease>>,
+        mut lease: Lease,
+    ) -> Result<Option<Stored<Lease>>, LedgerError> {
         lease.sign(uuid::Uuid::new_v4().simple().to_string());
-        match self.store.swap(LEASE, version, json(&lease)).await {
-            Ok(version) => {
-                let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-                *remembered = Some(Stored { value: lease, version });
-                Ok(true)
-            }
-            Err(StoreError::Lost(_)) => Ok(false),
+        let body = json(&lease);
+        let written = match stored {
+            Some(stored) => self.store.swap(LEASE, &stored.version, body).await,
+            None => self.store.create(LEASE, body, &[]).await,
+        };
+        match written {
+            Ok(version) => Ok(Some(Stored { value: lease, version })),
+            Err(StoreError::Lost(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn take_remembered(&self) -> Option<Stored<Lease>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Leaves a wish for the holder of the lease; returns its key.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn wish(&self, wish: &Wish) -> Result<String, LedgerError> {
+        let key = wish.key(&uuid::Uuid::new_v4().simple().to_string());
+        self.store.put(&key, Bytes::new()).await?;
+        Ok(key)
+    }
+
+    /// Deletes a wish that was fulfilled.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn fulfilled(&self, key: &str) -> Result<(), LedgerError> {
+        Ok(self.store.delete(key).await?)
+    }
+
+    /// The wishes.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn wishes(&self) -> Result<Vec<(String, Wish)>, LedgerError> {
+        Ok(listing(&self.store.list(WISHES).await?).wishes)
+    }
+
+    /// Claims and wishes in one listing.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn live_jobs_and_wishes(&self) -> Result<Listing, LedgerError> {
+        Ok(listing(&self.store.list("claims").await?))
     }
 
     async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, LedgerError> {
@@ -259,6 +266,24 @@ impl Ledger {
             Ok(value) => Ok(Some(Stored { value, version: object.version })),
             Err(source) => Err(LedgerError::Unreadable { key: key.to_owned(), source }),
         }
+    }
+}
+
+fn claim_facts(metadata: &HashMap<String, String>) -> ClaimFacts {
+    let text = |name: &str| metadata.get(name).map(String::as_str).unwrap_or_default();
+    let decoded = |name: &str| hex::decode(text(name)).ok().and_then(|name| String::from_utf8(name).ok());
+    ClaimFacts {
+        runner: decoded("runner").unwrap_or_default(),
+        gitlab: decoded("gitlab").unwrap_or_default(),
+        at: text("claimed-at").parse().unwrap_or(Timestamp::UNIX_EPOCH),
+    }
+}
+
+fn listing(keys: &[String]) -> Listing {
+    let wish = |key: &String| Some((key.clone(), Wish::from_key(key)?));
+    Listing {
+        jobs: keys.iter().filter_map(|key| JobKey::from_claim(key)).collect(),
+        wishes: keys.iter().filter_map(wish).collect(),
     }
 }
 

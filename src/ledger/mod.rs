@@ -17,14 +17,19 @@ mod stopped;
 #[cfg(feature = "aws")]
 mod store;
 mod ticket;
+mod wish;
 
 pub use grant::{CacheGrant, Grant};
 pub use job_key::JobKey;
-pub use lease::{LOOK_SPACING, Lease, RunnerLook, Taken};
+pub use lease::{
+    Admission, Class, Holds, LEASE_LASTS, LaunchQuota, LaunchRate, Lease, POLL_SPACING, PollPace, PollStart, Taken,
+    Waiting, WaitingJob,
+};
 #[cfg(feature = "aws")]
-pub use ledger::{Claim, ClaimFacts, Ledger, LedgerError, Stored};
+pub use ledger::{Claim, ClaimFacts, Ledger, LedgerError, Listing, Stored};
 pub use record::{Attempt, Decision, LaunchState, OpenRefused, Phase, Record, WrongPhase};
 pub use stopped::{StoppedContainer, StoppedTask, read_event};
 #[cfg(feature = "aws")]
 pub use store::{Store, StoreError, Version};
 pub use ticket::Ticket;
+pub use wish::Wish;

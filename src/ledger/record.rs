@@ -253,6 +253,16 @@ impl Record {
         Ok(())
     }
 
+    /// Dispatcher: `words` are for the trace of a job that waits.
+    ///
+    /// # Errors
+    /// When a helper writes the trace, or the outcome is decided.
+    pub fn add_to_trace(&mut self, words: &str) -> Result<(), WrongPhase> {
+        self.allow(self.phase < Phase::Opened && self.decision.is_none())?;
+        self.trace.push_str(words);
+        Ok(())
+    }
+
     /// Broker: a helper with the ticket of attempt `number` and a nonce of this hash asks for the claim.
     ///
     /// Asked again with the same nonce it is the same answer. This is the one moment after which nothing is launched.

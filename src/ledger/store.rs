@@ -69,6 +69,18 @@ impl Store {
         Ok(Some(Object { body, version, metadata }))
     }
 
+    /// What was written with the object at `key`, without its content.
+    ///
+    /// # Errors
+    /// When S3 fails.
+    pub async fn metadata(&self, key: &str) -> Result<Option<HashMap<String, String>>, StoreError> {
+        match self.s3.head_object().bucket(&self.bucket).key(key).send().await {
+            Ok(output) => Ok(Some(output.metadata().cloned().unwrap_or_default())),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(failed(key, &error)),
+        }
+    }
+
     /// Writes `body` at `key` if there is nothing yet.
     ///
     /// # Errors

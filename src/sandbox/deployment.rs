@@ -124,9 +124,6 @@ impl Deployment {
         let (dispatcher, deadline) = (self.dispatcher.clone(), self.deadline());
         let invocation = async move { dispatcher.handle(&events, deadline).await };
         let Some(handled) = self.dispatcher_invocations.run(invocation).await else { return };
-        for later in &handled.later {
-            self.send(&later.message, later.delay);
-        }
         for (place, id) in ids.into_iter().enumerate() {
             if !handled.failed.contains(&place) {
                 self.queue.delete(id);

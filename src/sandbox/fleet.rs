@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use crate::config::{
-    Broker, Bucket, Cache, Fleet, FleetError, Images, JobSettings, Runner, RunnerCache, SizeLimits, Tasks,
+    Broker, Bucket, Cache, Fleet, FleetError, Images, JobSettings, LaunchLimits, Runner, RunnerCache, SizeLimits, Tasks,
 };
 
 use super::aws::REGION;
@@ -71,6 +71,7 @@ pub(super) fn fleet(facts: &FleetFacts<'_>, adjust: impl FnOnce(&mut Fleet)) -> 
         },
         images: Images { default: Some("busybox:latest".into()), ..Images::default() },
         size: SizeLimits { max_cpu: Some("16".into()), max_memory: Some("120g".into()), ..SizeLimits::default() },
+        launch: LaunchLimits::default(),
         settings: JobSettings::default(),
         runners: facts.runners.iter().map(runner).collect(),
     };

@@ -18,7 +18,7 @@ use crate::functions::{Broker, BrokerKeys, Dispatcher, DispatcherSecrets, Now, P
 use crate::gitlab::{HttpClients, HttpError, RunnerClient, RunnerError, Sender, SystemInfo, WebhookSecrets};
 use crate::launch;
 use crate::ledger::keys::SigningKey;
-use crate::ledger::{LOOK_SPACING, Ledger, Store};
+use crate::ledger::{Ledger, POLL_SPACING, Store};
 use crate::plan::VOCABULARY;
 
 use super::aws;
@@ -56,8 +56,8 @@ pub struct Settings {
     pub dispatchers: usize,
     /// The broker's role has `s3:ListBucket`, as a deployment gives it.
     pub broker_may_list: bool,
-    /// Looks at one runner begin so far apart; a deployment's [`LOOK_SPACING`] unless nobody else asks this GitLab.
-    pub look_spacing: SignedDuration,
+    /// Empty polls of one runner are so far apart; a deployment's [`POLL_SPACING`] unless nobody else asks this GitLab.
+    pub poll_spacing: SignedDuration,
 }
 
 impl Default for Settings {
@@ -77,7 +77,7 @@ impl Default for Settings {
             ticks: true,
             dispatchers: 10,
             broker_may_list: true,
-            look_spacing: LOOK_SPACING,
+            poll_spacing: POLL_SPACING,
         }
     }
 }
@@ -181,6 +181,7 @@ impl Sandbox {
             uploaded: Arc::default(),
             now: Arc::clone(&now),
         };
+        let queue = Queue::new(clock.clone());
         let dispatcher = Dispatcher {
             fleet: Arc::clone(&fleet),
             ledger: Ledger::new(Store::new(aws::s3(world.s3.url(), "dispatcher"), LEDGER)),
@@ -191,9 +192,16 @@ impl Sandbox {
                 ticket_key: SecretString::from(secrets.ticket_key.as_str()),
             }),
             now,
-            look_spacing: settings.look_spacing,
+            send: {
+                let queue = queue.clone();
+                Arc::new(move |later| {
+                    let body = serde_json::to_string(&later.message).expect("messages are plain data");
+                    queue.send(body, later.delay);
+                    Box::pin(std::future::ready(Ok(())))
+                })
+            },
+            poll_spacing: settings.poll_spacing,
         };
-        let queue = Queue::new(clock.clone());
         let broker_invocations = Invocations::default();
         serve_broker(
             BrokerUrl { broker, invocations: broker_invocations.clone() },

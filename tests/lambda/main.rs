@@ -53,7 +53,7 @@ async fn the_webhook_puts_a_genuine_hook_on_the_queue_and_refuses_a_forged_one()
     let genuine =
         function.request("POST", "/", &[("x-gitlab-event", "Job Hook"), ("x-gitlab-token", "open")], &hook).await;
     assert_eq!(genuine["statusCode"], 200, "{genuine}");
-    assert_eq!(aws.messages(), [json!({"event": "knock", "instance": null, "job": 7})]);
+    assert_eq!(aws.messages(), [json!({"event": "knock", "instance": null, "jobs": [7]})]);
 
     let encoded =
         function.request_base64("/", &[("x-gitlab-event", "Job Hook"), ("x-gitlab-token", "open")], &hook).await;
@@ -186,17 +186,17 @@ async fn a_chain_of_messages_that_leads_to_nothing_ends() {
     let aws = Aws::start(&KEYS).await;
     aws.put_secret("tokens", &json!({"lambda": token}).to_string());
     let dispatcher = Function::start("dispatcher", &aws, &stack.variables()).await;
-    let look = |hops: u8| {
-        let body = json!({"event": "look", "runner": "lambda", "in_vain": 0, "hops": hops}).to_string();
+    let poll = |hops: u8| {
+        let body = json!({"event": "poll", "runner": "lambda", "in_vain": 0, "hops": hops}).to_string();
         json!({"Records": [{"messageId": "m", "body": body}]})
     };
-    assert_eq!(dispatcher.invoke(&look(19)).await, json!({"batchItemFailures": []}));
+    assert_eq!(dispatcher.invoke(&poll(19)).await, json!({"batchItemFailures": []}));
     let sent = aws.messages();
-    assert_eq!((sent.len(), &sent[0]["event"], &sent[0]["hops"]), (1, &json!("look"), &json!(20)), "{sent:?}");
+    assert_eq!((sent.len(), &sent[0]["event"], &sent[0]["hops"]), (1, &json!("poll"), &json!(20)), "{sent:?}");
 
-    // A message at the end of its chain sends no other, whether its look comes too early or finds nothing.
+    // A message at the end of its chain sends no other, whether its poll comes too early or finds nothing.
     for _ in 0..3 {
-        assert_eq!(dispatcher.invoke(&look(20)).await, json!({"batchItemFailures": []}));
+        assert_eq!(dispatcher.invoke(&poll(20)).await, json!({"batchItemFailures": []}));
     }
     assert_eq!(aws.messages().len(), 1);
 
@@ -204,7 +204,7 @@ async fn a_chain_of_messages_that_leads_to_nothing_ends() {
     let job = story.run().jobs().remove(0);
     in_time(async {
         while job.status() == "pending" {
-            dispatcher.invoke(&look(20)).await;
+            dispatcher.invoke(&poll(20)).await;
         }
     })
     .await;

@@ -3,10 +3,12 @@
 #![allow(clippy::print_stdout, reason = "a run shows its figures")]
 
 mod bad_input;
+mod bursts;
 mod dispatch;
 mod faults;
 mod files;
 mod jobs;
+mod requests;
 mod support;
 mod throughput;
 mod tickets;

@@ -10,8 +10,8 @@ use crate::support::{Story, agent};
 
 fn at_most(limit: u32) -> Settings {
     let fleet = Box::new(move |fleet: &mut mayfly::config::Fleet| fleet.runners[0].limit = Some(limit));
-    let look_spacing = SignedDuration::from_millis(50);
-    Settings { agent: Some(agent()), ticks: false, fleet, look_spacing, ..Settings::default() }
+    let poll_spacing = SignedDuration::from_millis(50);
+    Settings { agent: Some(agent()), ticks: false, fleet, poll_spacing, ..Settings::default() }
 }
 
 /// `stages` stages of `jobs` trivial jobs; each needs its counterpart in the stage before.

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use mayfly::functions::{
     Dispatcher, DispatcherSecrets, FleetReader, Handled, Later, Message, NotReady, Refreshable, RunnerTokens,
-    SecretReader, runner_tokens, signing_key,
+    SecretReader, SendLater, runner_tokens, signing_key,
 };
 use mayfly::gitlab::{HttpClients, Sender};
 use mayfly::launch::Ecs;
 use mayfly::ledger::keys::SigningKey;
-use mayfly::ledger::{LOOK_SPACING, Ledger, Store};
+use mayfly::ledger::{Ledger, POLL_SPACING, Store};
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
@@ -52,8 +52,7 @@ struct Function {
     ledger: Ledger,
     ecs: Ecs,
     http: HttpClients,
-    sqs: aws_sdk_sqs::Client,
-    queue: String,
+    send: SendLater,
 }
 
 pub async fn serve(aws: &SdkConfig) -> Result<(), Error> {
@@ -71,8 +70,7 @@ pub async fn serve(aws: &SdkConfig) -> Result<(), Error> {
         tokens: SecretReader::new(secrets.clone(), variable("MAYFLY_RUNNER_TOKENS")?, runner_tokens),
         ticket_key: SecretReader::new(secrets, variable("MAYFLY_TICKET_KEY")?, signing_key),
         http: HttpClients::new(Sender::Dispatcher),
-        sqs: aws_sdk_sqs::Client::new(aws),
-        queue: variable("MAYFLY_QUEUE_URL")?,
+        send: send_to(aws_sdk_sqs::Client::new(aws), variable("MAYFLY_QUEUE_URL")?),
     });
     run(service_fn(move |event| {
         let function = Arc::clone(&function);
@@ -92,12 +90,9 @@ impl Function {
             Ok(dispatcher) => dispatcher.handle(&messages, deadline).await,
             Err(why) => {
                 warn!("{why}");
-                Handled { failed: why.come_again(&messages), ..Handled::default() }
+                Handled { failed: why.come_again(&messages) }
             }
         };
-        for later in &handled.later {
-            self.send(later).await?;
-        }
         let failed = handled.failed.into_iter().filter_map(|place| ids.get(place).cloned());
         let failures = failed.map(|item_identifier| BatchItemFailure { item_identifier });
         Ok(BatchResponse { batch_item_failures: failures.collect() })
@@ -121,15 +116,21 @@ impl Function {
             http: self.http.clone(),
             secrets: Refreshable::new(secrets),
             now: Arc::new(Timestamp::now),
-            look_spacing: LOOK_SPACING,
+            send: Arc::clone(&self.send),
+            poll_spacing: POLL_SPACING,
         })
     }
+}
 
-    async fn send(&self, later: &Later) -> Result<(), Error> {
-        let delay = i32::try_from(later.delay.as_secs().min(900))?;
-        let body = serde_json::to_string(&later.message)?;
-        let message = self.sqs.send_message().queue_url(&self.queue).message_body(body);
-        message.delay_seconds(delay).send().await?;
-        Ok(())
-    }
+/// Sends follow-up messages to the queue at `url`.
+fn send_to(sqs: aws_sdk_sqs::Client, url: String) -> SendLater {
+    Arc::new(move |later: Later| {
+        let request = sqs.send_message().queue_url(&url);
+        Box::pin(async move {
+            let delay = i32::try_from(later.delay.as_secs().min(900))?;
+            let body = serde_json::to_string(&later.message)?;
+            request.message_body(body).delay_seconds(delay).send().await.context("sending a message to the queue")?;
+            Ok(())
+        })
+    })
 }

@@ -68,7 +68,7 @@ impl Run {
             runtime: if self.containers { Runtime::Containers { internet: true } } else { Runtime::Processes },
             fleet: fleet(self.at_once.unwrap_or_else(processors), self.helper_image.clone()),
             // Nobody else asks this GitLab: no look is one too many.
-            look_spacing: SignedDuration::ZERO,
+            poll_spacing: SignedDuration::ZERO,
             ..Settings::default()
         };
         let start = async { Sandbox::start(settings).await.context("starting the stand-ins for GitLab, ECS and S3") };

@@ -1,26 +1,27 @@
-//! Takes batches of events apart: hints first, then what needs the lease.
+//! Takes batches of events apart: what each needs by itself, and what only the holder of the lease may do.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::error;
 use url::Url;
 
 use crate::config::{Fleet, Runner};
+use crate::functions::follow_ups::FollowUps;
+use crate::functions::{DispatcherSecrets, Message, Now, Refreshable, SendLater};
 use crate::gitlab::{HttpClients, Identity, JobClient};
 use crate::launch::Ecs;
-use crate::ledger::{JobKey, Ledger};
+use crate::ledger::{JobKey, LaunchQuota, Ledger};
 
-use crate::functions::{DispatcherSecrets, Event, Later, Message, Now, Refreshable};
+use super::error::DispatchError;
+use super::wants::Wants;
 
 /// What came of a batch of events.
 #[derive(Debug, Default)]
 pub struct Handled {
-    /// Messages to send.
-    pub later: Vec<Later>,
     /// Which events failed and must come again, by their place in the batch.
     pub failed: Vec<usize>,
 }
@@ -40,63 +41,71 @@ pub struct Dispatcher {
     pub secrets: Refreshable<DispatcherSecrets>,
     /// The time.
     pub now: Now,
-    /// Looks at one runner begin so far apart: [`LOOK_SPACING`](crate::ledger::LOOK_SPACING) for a GitLab of others.
-    pub look_spacing: SignedDuration,
+    /// Sends follow-up messages.
+    pub send: SendLater,
+    /// Empty polls of one runner are so far apart: [`POLL_SPACING`](crate::ledger::POLL_SPACING) for a GitLab of others.
+    pub poll_spacing: SignedDuration,
 }
 
-/// Jobs that are handled at one time.
+/// Jobs and events that are handled at one time.
 pub(super) const AT_ONCE: usize = 16;
 
-/// What a holder of the lease has to do.
-#[derive(Debug, Default)]
-pub(super) struct Wanted {
-    /// Runners to look at, with how often they were looked at in vain before.
-    pub(super) looks: BTreeMap<String, u8>,
-    /// Jobs to bring on.
-    pub(super) drive: Vec<JobKey>,
+/// One batch of messages on its way.
+pub(super) struct Batch<'a> {
+    pub(super) follow_ups: FollowUps<'a>,
+    pub(super) deadline: Timestamp,
+    /// How many messages led to the longest chain in the batch.
+    pub(super) hops: u8,
 }
 
 impl Dispatcher {
     /// Handles a batch of messages; no work is begun that may not end before `deadline`.
     pub async fn handle(&self, messages: &[Message], deadline: Timestamp) -> Handled {
-        let mut handled = Handled::default();
-        let mut wanted = Wanted::default();
-        // Stopped tasks first: they free capacity, and people wait to hear of them.
-        let (stopped, others): (Vec<_>, Vec<_>) =
-            messages.iter().enumerate().partition(|(_, message)| matches!(message.event, Event::Stopped(_)));
-        for batch in [stopped, others] {
-            let hints: Vec<BoxFuture<'_, _>> = batch
-                .into_iter()
-                .map(|(place, message)| async move { (place, self.hint(&message.event).await) }.boxed())
+        let hops = messages.iter().map(|message| message.hops).max().unwrap_or_default();
+        let batch = Batch { follow_ups: FollowUps::new(&self.send), deadline, hops };
+        let (wants, wanted) = unbounded_channel();
+        let events = async {
+            let events: Vec<BoxFuture<'_, _>> = messages
+                .iter()
+                .enumerate()
+                .map(|(place, message)| {
+                    let (batch, wants) = (&batch, wants.clone());
+                    async move { (place, self.event(message, batch, &wants).await) }.boxed()
+                })
                 .collect();
-            let mut results = stream::iter(hints).buffer_unordered(AT_ONCE);
+            drop(wants);
+            let mut failed = Vec::new();
+            let mut results = stream::iter(events).buffer_unordered(AT_ONCE);
             while let Some((place, result)) = results.next().await {
-                match result {
-                    Ok(hint) => {
-                        handled.later.extend(hint.later.into_iter().filter_map(|l| l.behind(messages[place].hops)));
-                        wanted.add(hint.wanted);
-                    }
-                    Err(error) => {
-                        error!(error = %error, "an event could not be handled and comes again");
-                        handled.failed.push(place);
-                    }
+                if let Err(error) = result {
+                    error!(error = %error, "an event could not be handled and comes again");
+                    failed.push(place);
                 }
             }
+            failed
+        };
+        let (mut failed, served) = tokio::join!(events, self.serve(wanted, &batch));
+        if let Err(error) = &served {
+            error!(error = %error, "the lease could not be used; the events come again");
         }
-        if !wanted.is_empty() {
-            match self.with_lease(wanted, deadline).await {
-                Ok(later) => {
-                    // What was done under the lease was asked for by all of them.
-                    let hops = messages.iter().map(|message| message.hops).max().unwrap_or_default();
-                    handled.later.extend(later.into_iter().filter_map(|later| later.behind(hops)));
-                }
-                Err(error) => {
-                    error!(error = %error, "the lease could not be used; the events come again");
-                    handled.failed = (0..messages.len()).collect();
-                }
+        if served.is_err() || batch.follow_ups.have_failed() {
+            failed = (0..messages.len()).collect();
+        }
+        Handled { failed }
+    }
+
+    /// Does under the lease what the events of a batch want, until they want no more.
+    async fn serve(&self, mut wanted: UnboundedReceiver<Wants>, batch: &Batch<'_>) -> Result<(), DispatchError> {
+        let mut result = Ok(());
+        while let Some(mut wants) = wanted.recv().await {
+            while let Ok(more) = wanted.try_recv() {
+                wants.add(more);
+            }
+            if let Err(error) = self.with_lease(wants, &mut wanted, batch).await {
+                result = Err(error);
             }
         }
-        handled
+        result
     }
 
     /// The runners of the GitLab that a hook came from; all, where none has its URL (as behind an internal one).
@@ -124,26 +133,14 @@ impl Dispatcher {
         Some(JobClient::new(http, &url, identity.id, identity.token.clone()))
     }
 
+    /// How fast tasks may be launched.
+    pub(super) fn launch_quota(&self) -> LaunchQuota {
+        let launch = &self.fleet.launch;
+        LaunchQuota { burst: launch.burst.into(), per_second: launch.per_second.into() }
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         (self.now)()
-    }
-}
-
-impl Wanted {
-    fn is_empty(&self) -> bool {
-        self.looks.is_empty() && self.drive.is_empty()
-    }
-
-    fn add(&mut self, other: Wanted) {
-        for (runner, in_vain) in other.looks {
-            let known = self.looks.entry(runner).or_insert(in_vain);
-            *known = (*known).min(in_vain);
-        }
-        for job in other.drive {
-            if !self.drive.contains(&job) {
-                self.drive.push(job);
-            }
-        }
     }
 }
 

@@ -48,4 +48,41 @@ impl Lines {
         let text = self.masked(text);
         if self.timestamps { timestamp_lines(now, &text) } else { text }
     }
+
+    /// Spot capacity was refused.
+    pub(super) fn no_spot(&self, reason: &str, now: Timestamp) -> String {
+        self.line(now, &format!("No spot capacity now; taking on-demand capacity ({reason})"))
+    }
+
+    /// Capacity was refused.
+    pub(super) fn no_room(&self, reason: &str, now: Timestamp) -> String {
+        let next = "the next try is when a task ends, or within a minute";
+        self.line(now, &format!("Waiting for Fargate capacity; {next} ({reason})"))
+    }
+
+    /// A launch was refused for another reason.
+    pub(super) fn try_again(&self, reason: &str, now: Timestamp) -> String {
+        self.line(now, &format!("AWS did not start the task; trying again ({reason})"))
+    }
+
+    /// The job waits behind others, with the words by which this line is found.
+    pub(super) fn waits_behind(&self, now: Timestamp) -> (String, &'static str) {
+        let mark = "Waiting for Fargate capacity";
+        (
+            self.line(now, &format!("{mark}: AWS has none for tasks of this size now, and older jobs are tried first")),
+            mark,
+        )
+    }
+
+    /// The job waits for the registration of its task definition, with the words by which this line is found.
+    pub(super) fn definition(&self, now: Timestamp) -> (String, &'static str) {
+        let mark = "Waiting to register a task definition";
+        let why =
+            "AWS takes one new combination of images a second, and other jobs with new images are before this one";
+        (self.line(now, &format!("{mark}: {why}")), mark)
+    }
+
+    fn line(&self, now: Timestamp, text: &str) -> String {
+        self.framed(now, &format!("\x1b[0K{text}\n"))
+    }
 }

@@ -1,4 +1,4 @@
-//! Brings a claimed job to its launch: labels, plan, record.
+//! Plans a claimed job: labels, plan, record.
 
 use std::time::Duration;
 
@@ -6,17 +6,18 @@ use secrecy::ExposeSecret;
 use tracing::{info, warn};
 
 use crate::config::Runner;
-use crate::functions::Later;
 use crate::gitlab::{
     DEFAULT_TIMEOUT_SECONDS, FailureReason, Identity, Job, JobClient, Outcome, UpdateError, changed_flags,
     job_variables, short_token, unsupported,
 };
-use crate::ledger::{Claim, JobKey, Phase, Record, Stored};
+use crate::ledger::{Claim, JobKey, Record, Stored};
 use crate::plan::{build_place, plan};
 
 use super::Dispatcher;
 use super::error::DispatchError;
 use super::lines::Lines;
+use super::reconcile_step::needs_launch;
+use super::reconciling::is_erased;
 
 /// What a job's author reads when a claim has a shape that nobody knows.
 const UNREADABLE: &str =
@@ -30,39 +31,109 @@ const GONE: &str = "the runner that claimed this job is no longer in Mayfly's fl
 /// Pauses between the tries to learn a job's tags.
 const TAG_PAUSES_MS: [u64; 4] = [200, 500, 1000, 2000];
 
+/// A job that is ready for its next launch.
+pub(super) struct Draft {
+    pub(super) record: DraftRecord,
+    pub(super) claim: Claim,
+    pub(super) job: Job,
+}
+
+/// The record of a [`Draft`].
+pub(super) enum DraftRecord {
+    /// It is not in the ledger yet: the first launch is written with it.
+    New(Record),
+    /// As the ledger has it.
+    Stored(Stored<Record>),
+}
+
+/// What became of a job that was to be prepared for its launch.
+pub(super) enum Prepared {
+    /// It can be launched.
+    Ready(Box<Draft>),
+    /// It has a task, or it has ended.
+    Done,
+    /// GitLab does not know it: nothing is launched until it does, or until it is certain that it was deleted.
+    Unknown,
+}
+
+/// What came of the planning of a claim.
+enum Planned {
+    /// The record, planned or decided.
+    Record(Box<Record>),
+    /// GitLab does not know the job.
+    Unknown,
+    /// The job has ended.
+    Over,
+}
+
+impl DraftRecord {
+    pub(super) fn value(&self) -> &Record {
+        match self {
+            DraftRecord::New(record) => record,
+            DraftRecord::Stored(stored) => &stored.value,
+        }
+    }
+}
+
 impl Dispatcher {
-    /// Brings `job` as far as it can be brought now; `claim` where it is at hand.
-    pub(super) async fn advance(&self, job: &JobKey, claim: Option<Claim>) -> Result<Option<Later>, DispatchError> {
-        let claim = match claim {
+    /// Prepares `job` for its launch; `new` is the claim of a job that was claimed in this moment.
+    pub(super) async fn prepare(&self, key: &JobKey, new: Option<Claim>) -> Result<Prepared, DispatchError> {
+        let stored = if new.is_some() { None } else { self.ledger.record(key).await? };
+        if let Some(stored) = &stored
+            && stored.value.decision.is_none()
+            && !needs_launch(&stored.value)
+        {
+            return Ok(Prepared::Done);
+        }
+        let claim = match new {
             Some(claim) => claim,
-            None => match self.ledger.claim(job).await? {
+            None => match self.ledger.claim(key).await? {
                 Some(claim) => claim,
-                None => return Ok(None),
+                None => return Ok(Prepared::Done),
             },
         };
-        let Some(stored) = self.planned(job, &claim).await? else { return Ok(None) };
-        if stored.value.phase == Phase::Settled {
-            self.forget(&stored.value).await?;
-            return Ok(None);
+        let job = Job::read(&claim.body);
+        let record = match stored {
+            Some(stored) => DraftRecord::Stored(stored),
+            None => match self.new_planned_record(key, &claim, job.as_ref()).await {
+                Planned::Record(record) => DraftRecord::New(*record),
+                Planned::Unknown if !is_erased(claim.facts.at, self.now()) => return Ok(Prepared::Unknown),
+                Planned::Unknown | Planned::Over => {
+                    warn!(job.id = key.id, "job {} has ended in GitLab before it was launched", key.id);
+                    let record = self.new_record(key, &claim, job.as_ref());
+                    let stored = self.ledger.create_record(record).await?;
+                    self.close(stored).await?;
+                    return Ok(Prepared::Done);
+                }
+            },
+        };
+        match job {
+            Some(job) if record.value().decision.is_none() => {
+                Ok(Prepared::Ready(Box::new(Draft { record, claim, job })))
+            }
+            _ => {
+                let stored = self.store_draft(record).await?;
+                self.report_or_leave(stored, &claim).await;
+                Ok(Prepared::Done)
+            }
         }
-        if stored.value.decision.is_some() {
-            self.say(stored, &claim).await?;
-            return Ok(None);
-        }
-        self.launch(stored, &claim).await
     }
 
-    /// The job's record; made now if there is none.
-    async fn planned(&self, key: &JobKey, claim: &Claim) -> Result<Option<Stored<Record>>, DispatchError> {
-        if let Some(stored) = self.ledger.record(key).await? {
-            return Ok(Some(stored));
-        }
-        let record = match (Job::read(&claim.body), self.fleet.runner(&claim.facts.runner)) {
-            (Some(job), Some(runner)) => self.planned_record(key, claim, runner, &job).await,
+    /// Writes the record, unless the ledger has it; the record that the ledger has then.
+    pub(super) async fn store_draft(&self, record: DraftRecord) -> Result<Stored<Record>, DispatchError> {
+        Ok(match record {
+            DraftRecord::New(record) => self.ledger.create_record(record).await?,
+            DraftRecord::Stored(stored) => stored,
+        })
+    }
+
+    async fn new_planned_record(&self, key: &JobKey, claim: &Claim, job: Option<&Job>) -> Planned {
+        let record = match (job, self.fleet.runner(&claim.facts.runner)) {
+            (Some(job), Some(runner)) => return self.planned_record(key, claim, runner, job).await,
             (job, None) => {
                 warn!(job.id = key.id, runner.name = %claim.facts.runner, "job {} is of a runner that is gone", key.id);
-                let record = self.new_record(key, claim, job.as_ref());
-                let lines = job.as_ref().map(|job| self.lines(&record, job));
+                let record = self.new_record(key, claim, job);
+                let lines = job.map(|job| self.lines(&record, job));
                 decided(record, Outcome::failed(FailureReason::RunnerSystemFailure, GONE), lines.as_ref(), self.now())
             }
             (None, Some(_)) => {
@@ -70,10 +141,10 @@ impl Dispatcher {
                 decided(record, Outcome::failed(FailureReason::RunnerSystemFailure, UNREADABLE), None, self.now())
             }
         };
-        Ok(Some(self.ledger.create_record(record).await?))
+        Planned::Record(Box::new(record))
     }
 
-    async fn planned_record(&self, key: &JobKey, claim: &Claim, runner: &Runner, job: &Job) -> Record {
+    async fn planned_record(&self, key: &JobKey, claim: &Claim, runner: &Runner, job: &Job) -> Planned {
         let mut record = self.new_record(key, claim, Some(job));
         let lines = self.lines(&record, job);
         let flags = match changed_flags(&job_variables(job, &build_place(&self.fleet.settings_for(runner), ""))) {
@@ -91,15 +162,22 @@ impl Dispatcher {
         if claim.body.len() > LARGEST_CLAIM {
             record.trace = lines.framed(self.now(), &header);
             let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, TOO_LARGE);
-            return decided(record, outcome.for_server(&job.features.failure_reasons), Some(&lines), self.now());
+            let outcome = outcome.for_server(&job.features.failure_reasons);
+            return Planned::Record(Box::new(decided(record, outcome, Some(&lines), self.now())));
         }
         if let Some(outcome) = unsupported(job) {
             record.trace = lines.framed(self.now(), &header);
-            return decided(record, outcome.for_server(&job.features.failure_reasons), Some(&lines), self.now());
+            let outcome = outcome.for_server(&job.features.failure_reasons);
+            return Planned::Record(Box::new(decided(record, outcome, Some(&lines), self.now())));
         }
         let identity = Identity { id: job.id, token: job.token.clone() };
         let tags = match self.job_client(runner.url.as_str(), &identity) {
-            Some(client) => tags(&client).await.map_err(|error| error.to_string()),
+            Some(client) => match tags(&client).await {
+                Err(UpdateError::Over { status: Some(_) }) => return Planned::Over,
+                // Two different requests are refused alike: it is not a rule of a proxy for one of them.
+                Err(UpdateError::Over { status: None }) if is_unknown(&client).await => return Planned::Unknown,
+                tags => tags.map_err(|error| error.to_string()),
+            },
             None => Err("there is no client for this GitLab".to_owned()),
         };
         let (tags, note) = match tags {
@@ -110,7 +188,7 @@ impl Dispatcher {
                 (Vec::new(), Some(format!("\x1b[0;33mWARNING: {text}\x1b[0;m")))
             }
         };
-        match plan(job, &tags, &self.fleet, runner) {
+        let record = match plan(job, &tags, &self.fleet, runner) {
             Ok(plan) => {
                 info!(job.id = key.id, task.size = %plan.size, "planned job {} with {}", key.id, plan.size);
                 let told = note.iter().chain(&plan.words).map(|line| format!("\x1b[0K{line}\n"));
@@ -125,7 +203,8 @@ impl Dispatcher {
                 let outcome = Outcome::failed(FailureReason::RunnerConfigurationError, message);
                 decided(record, outcome.for_server(&job.features.failure_reasons), Some(&lines), self.now())
             }
-        }
+        };
+        Planned::Record(Box::new(record))
     }
 
     fn new_record(&self, key: &JobKey, claim: &Claim, job: Option<&Job>) -> Record {
@@ -143,6 +222,11 @@ fn decided(mut record: Record, outcome: Outcome, lines: Option<&Lines>, now: jif
     let text = lines.map_or_else(|| line.clone(), |lines| lines.framed(now, &line));
     record.decide(outcome, text).expect("a new record is not settled");
     record
+}
+
+/// Whether GitLab does not know the job, of which it gave no status (gitlab-protocol.md §5.3).
+async fn is_unknown(client: &JobClient) -> bool {
+    matches!(client.keep_alive().await, Err(UpdateError::Over { status: None }))
 }
 
 /// The job's tags; the first tries may come before GitLab knows the token (gitlab-protocol.md §8.1).

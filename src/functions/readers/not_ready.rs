@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn only_what_waits_for_aws_comes_again_and_no_tick_does() {
-        let messages = [Message::new(Event::Tick), Message::new(Event::Knock { instance: None, job: None })];
+        let messages = [Message::new(Event::Tick), Message::new(Event::Knock { instance: None, jobs: Vec::new() })];
         assert_eq!(NotReady::NotSetUp("x".into()).come_again(&messages), Vec::<usize>::new());
         assert_eq!(NotReady::Unavailable("x".into()).come_again(&messages), [1]);
     }

@@ -1,4 +1,4 @@
-//! Says a decided outcome in GitLab, and closes the record when GitLab knows it. Every step can be repeated.
+//! Reports a decided outcome to GitLab, and closes the record when GitLab has it. Every step can be repeated.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use tracing::{error, info, warn};
 
 use crate::config::Runner;
 use crate::gitlab::{Backoff, Identity, JobClient, Outcome, TraceError, UpdateError, identify};
-use crate::ledger::{Claim, Decision, Phase, Record, Stored};
+use crate::ledger::{Claim, Decision, Record, Stored};
 
 use super::Dispatcher;
 use super::error::DispatchError;
-use super::trace::send_trace;
+use super::job_trace::send_trace;
+use super::reconciling::is_erased;
 
 /// Where no trace ends: a PATCH there is refused with the place where it does end (gitlab-protocol.md §6.1).
 const BEYOND_EVERY_TRACE: u64 = 1 << 40;
@@ -22,18 +23,19 @@ const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 const PLACE_TRIES: u32 = 5;
 
 impl Dispatcher {
-    /// Says the record's decision and closes the record.
-    pub(super) async fn say(&self, stored: Stored<Record>, claim: &Claim) -> Result<(), DispatchError> {
+    /// Reports the record's decision and closes the record.
+    pub(super) async fn report(&self, stored: Stored<Record>, claim: &Claim) -> Result<(), DispatchError> {
         let (Some(decision), Some(identity)) = (&stored.value.decision, identify(&claim.body)) else { return Ok(()) };
         let Some(client) = self.job_client(&stored.value.gitlab, &identity) else { return Ok(()) };
         let decision = decision.clone();
+        let claimed_at = stored.value.claimed_at;
         let (stored, said) = match stored.value.opened_by {
             None => {
                 let text = format!("{}{}", stored.value.trace, decision.text);
-                let said = say_whole(&client, &decision.outcome, text.as_bytes()).await;
+                let said = report_whole(&client, &decision.outcome, text.as_bytes()).await;
                 (stored, said)
             }
-            Some(_) => self.say_behind_helper(stored, &client, &decision).await?,
+            Some(_) => self.report_behind_helper(stored, &client, &decision).await?,
         };
         match said {
             Ok(()) => {
@@ -47,44 +49,54 @@ impl Dispatcher {
             Err(DispatchError::Update(UpdateError::Over { status: status @ Some(_) })) => {
                 info!(job.id = identity.id, ?status, "job {} was over already", identity.id);
             }
+            // Erased, or its project deleted: there is nobody to report to.
+            Err(DispatchError::Update(UpdateError::Over { status: None })) if is_erased(claimed_at, self.now()) => {
+                warn!(
+                    job.id = identity.id,
+                    "GitLab no longer knows job {}: it or its project was deleted", identity.id
+                );
+            }
             Err(error) => return Err(error),
         }
         self.close(stored).await
     }
 
+    /// Reports the record's decision, or leaves it to the next tick.
+    pub(super) async fn report_or_leave(&self, stored: Stored<Record>, claim: &Claim) {
+        let job = stored.value.job.clone();
+        if let Err(error) = self.report(stored, claim).await {
+            warn!(job.id = job.id, error = %error, "the outcome of job {} is reported at the next tick", job.id);
+        }
+    }
+
     /// Settles the record, and forgets what only a live job needs.
     pub(super) async fn close(&self, stored: Stored<Record>) -> Result<(), DispatchError> {
         let settle = |record: &mut Record| {
-            let first = record.phase != Phase::Settled;
             record.settle();
-            Ok::<_, std::convert::Infallible>(first)
+            Ok::<_, std::convert::Infallible>(())
         };
-        let (stored, first) = match self.ledger.change(stored, settle).await? {
-            Ok(changed) => changed,
+        match self.ledger.change(stored, settle).await? {
+            Ok((stored, ())) => self.forget(&stored.value).await,
             Err(never) => match never {},
-        };
-        if first {
-            let runner = &stored.value.runner;
-            self.ledger.change_lease(|lease| lease.settled(runner)).await?;
         }
-        self.forget(&stored.value).await
     }
 
     /// Forgets what only a live job needs. The claim goes last: while it is there, the tick comes back.
     pub(super) async fn forget(&self, record: &Record) -> Result<(), DispatchError> {
-        Ok(self.ledger.forget(&record.job).await?)
+        let services = record.plan.as_ref().map_or(0, |plan| plan.services.len());
+        Ok(self.ledger.forget(&record.job, services).await?)
     }
 
     /// The last resort for a job that could not even be stored.
-    pub(super) async fn say_at_once(&self, runner: &Runner, identity: &Identity, outcome: &Outcome) {
+    pub(super) async fn report_at_once(&self, runner: &Runner, identity: &Identity, outcome: &Outcome) {
         let Some(client) = self.job_client(runner.url.as_str(), identity) else { return };
-        if let Err(error) = say_whole(&client, outcome, outcome.last_line().as_bytes()).await {
+        if let Err(error) = report_whole(&client, outcome, outcome.last_line().as_bytes()).await {
             error!(job.id = identity.id, alarm = "lost_claim", error = %error, "job {} is lost", identity.id);
         }
     }
 
     /// A helper has written a trace that we do not know: our text goes behind it, once.
-    async fn say_behind_helper(
+    async fn report_behind_helper(
         &self,
         mut stored: Stored<Record>,
         client: &JobClient,
@@ -137,7 +149,7 @@ async fn append_once(client: &JobClient, offset: u64, text: &Bytes) -> Result<u6
     Ok(at)
 }
 
-async fn say_whole(client: &JobClient, outcome: &Outcome, text: &[u8]) -> Result<(), DispatchError> {
+async fn report_whole(client: &JobClient, outcome: &Outcome, text: &[u8]) -> Result<(), DispatchError> {
     // Nothing ran: no command is told.
     send_trace(client, text, false).await?;
     finish(client, outcome, text, text.len() as u64).await
