@@ -1,13 +1,17 @@
-//! Owns why a task stopped, read from ECS' codes and words (aws.md §2.7).
+//! Why a task stopped, read from ECS's codes and texts (aws.md §2.7).
 
 use crate::gitlab::FailureReason;
+use crate::ledger::{StoppedContainer, StoppedTask};
+use crate::plan::Plan;
 
-use crate::ledger::StoppedTask;
+use super::exits::exit_cause;
+use super::pull::pull_failure;
+use super::words::{has, phrases, readable};
 
 /// Why a task stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// What GitLab hears, if it must hear of it.
+    /// What GitLab gets, if it must be told.
     pub reason: FailureReason,
     /// Another task may fare better.
     pub transient: bool,
@@ -15,189 +19,233 @@ pub struct Cause {
     pub message: String,
 }
 
-/// Reads the cause from how the task and its containers ended.
-pub fn cause(stopped: &StoppedTask) -> Cause {
-    let words = words(stopped);
-    let cause = |reason, transient, message: String| Cause { reason, transient, message };
-    if stopped.stop_code.as_deref() == Some("SpotInterruption") || stopped.stopped_reason.contains("Spot") {
-        let message = "the spot machine was taken back by AWS; use the tag `on-demand`, or `retry:`".to_owned();
-        return cause(FailureReason::RunnerInterrupted, true, message);
+/// ECS's names of errors, which begin a reason.
+const ERRORS: [&str; 13] = [
+    "CannotPullContainerError",
+    "CannotPullECRContainerError",
+    "CannotStartContainerError",
+    "CannotCreateContainerError",
+    "CannotStopContainerError",
+    "CannotInspectContainerError",
+    "CannotCreateVolumeError",
+    "ContainerRuntimeError",
+    "ContainerRuntimeTimeoutError",
+    "ResourceInitializationError",
+    "ResourceNotFoundException",
+    "InternalError",
+    "OutOfMemoryError",
+];
+
+/// Reads the cause from how the task and its containers ended; `plan` is what the task was made of.
+pub fn cause(stopped: &StoppedTask, plan: Option<&Plan>) -> Cause {
+    let code = stopped.stop_code.as_deref().unwrap_or_default();
+    let task_phrases = phrases(&stopped.stopped_reason, plan);
+    let words = readable(&stopped.stopped_reason);
+    if code == "SpotInterruption" || has(&task_phrases, "your spot task was interrupted") {
+        let message = "AWS took the spot capacity back before the job was done: retry it, add `retry: {when: \
+                       runner_system_failure}`, or use the tag `on-demand`";
+        return interrupted(message.to_owned());
     }
-    if let Some(at) = words.find("CannotPullContainerError") {
-        return pull_failure(&words[at..]);
+    let is_maintained = has(&task_phrases, "performing maintenance on the underlying infrastructure");
+    if is_maintained || matches!(code, "InfrastructureHealth" | "TerminationNotice") {
+        return interrupted(format!("AWS took the task's machine away: retry the job ({words})"));
     }
-    if words.contains("executable file not found") && words.contains("\"sh\"") {
-        let message = "the image has no shell, and a job's script needs one: use an image that has `sh`".to_owned();
-        return cause(FailureReason::RunnerConfigurationError, false, message);
+    if let Some((container, error, text)) = first_error(stopped) {
+        return error_cause(container, error, text, plan);
     }
-    if words.contains("OutOfMemory") {
-        let message = "a container was killed because its memory ran out; ask for more with a `mem-` tag".to_owned();
-        return cause(FailureReason::RunnerSystemFailure, false, message);
+    if code == "UserInitiated" {
+        let message = format!("the task was stopped by someone with access to the AWS account ({words})");
+        return Cause { reason: FailureReason::RunnerSystemFailure, transient: false, message };
     }
-    if words.contains("ResourceInitializationError") || words.contains("secrets") && words.contains("unable to") {
-        // Networks and secrets that are not set up look like this, and so does one task in a hundred by bad luck.
-        return cause(FailureReason::RunnerSystemFailure, true, format!("the task could not be set up: {words}"));
-    }
-    if words.contains("performing maintenance") || stopped.stop_code.as_deref() == Some("InfrastructureHealth") {
-        return cause(FailureReason::RunnerInterrupted, true, format!("AWS took the machine away: {words}"));
-    }
-    if stopped.stop_code.as_deref() == Some("UserInitiated") {
-        return cause(FailureReason::RunnerSystemFailure, false, format!("the task was stopped: {words}"));
-    }
-    for name in ["helper", "build"] {
-        if let Some(code) = stopped.container(name).and_then(|container| container.exit_code) {
-            let signal = match code {
-                137 => " (killed)",
-                143 => " (terminated)",
-                _ => "",
-            };
-            let message = format!("the {name} container ended with exit code {code}{signal} before the job was done");
-            return cause(FailureReason::RunnerSystemFailure, true, message);
+    exit_cause(stopped, plan).unwrap_or_else(|| {
+        let words = if words.is_empty() { "AWS gave no reason".to_owned() } else { words };
+        Cause {
+            reason: FailureReason::RunnerSystemFailure,
+            transient: true,
+            message: format!("the task did not start ({words})"),
         }
-    }
-    cause(FailureReason::RunnerSystemFailure, true, format!("the task did not start: {words}"))
+    })
 }
 
-/// An image that is not there or not ours will not come by waiting; a registry that does not answer may.
-fn pull_failure(words: &str) -> Cause {
-    let lower = words.to_lowercase();
-    let has = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
-    let message = format!("the image could not be pulled: {words}");
-    if has(&[
-        "not found",
-        "manifest unknown",
-        "access denied",
-        "unauthorized",
-        "denied",
-        "does not exist",
-        "no basic auth",
-    ]) {
-        return Cause { reason: FailureReason::RunnerConfigurationError, transient: false, message };
-    }
-    if has(&[
-        "toomanyrequests",
-        "timeout",
-        "timed out",
-        "connection",
-        "i/o",
-        "eof",
-        "no such host",
-        "tls",
-        "5xx",
-        "503",
-        "500",
-    ]) {
-        return Cause { reason: FailureReason::RunnerExternalDependencyFailure, transient: true, message };
-    }
-    Cause { reason: FailureReason::ImagePullFailure, transient: !has(&["no space left"]), message }
+fn interrupted(message: String) -> Cause {
+    Cause { reason: FailureReason::RunnerInterrupted, transient: true, message }
 }
 
-/// All that ECS says, for people: the task's reason, then the containers'.
-fn words(stopped: &StoppedTask) -> String {
-    let mut words = vec![stopped.stopped_reason.clone()];
-    let containers = stopped.containers.iter().filter_map(|container| {
-        let reason = container.reason.as_ref()?;
-        (!stopped.stopped_reason.contains(reason.as_str())).then(|| format!("{}: {reason}", container.name))
+/// The error that stopped the task: the one of an essential container, else the task's own. What a container that was
+/// only stopped with the others says comes after it.
+fn first_error(stopped: &StoppedTask) -> Option<(Option<&str>, &'static str, &str)> {
+    let essential = ["build", "helper"].into_iter().filter_map(|name| stopped.container(name));
+    let of = |container: &'_ StoppedContainer| -> Option<&'static str> { error_of(container.reason.as_deref()?) };
+    let found = essential.clone().find_map(|container| {
+        let error = of(container)?;
+        Some((Some(container.name.as_str()), error, container.reason.as_deref()?))
     });
-    words.extend(containers);
-    words.retain(|text| !text.is_empty());
-    let text = words.join("; ");
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
-    let text = without_accounts(&text);
-    if text.is_empty() { "ECS gave no reason".into() } else { text }
-}
-
-/// A job's log may be public: AWS account ids, 12 digits, are nobody else's business.
-fn without_accounts(text: &str) -> String {
-    let mut out = String::new();
-    let mut digits = String::new();
-    for c in text.chars().chain(['\0']) {
-        if c.is_ascii_digit() {
-            digits.push(c);
-            continue;
-        }
-        out.push_str(if digits.len() == 12 { "<account>" } else { &digits });
-        digits.clear();
-        out.push(c);
+    if found.is_some() {
+        return found;
     }
-    out.pop();
-    out
+    if let Some(error) = error_of(&stopped.stopped_reason) {
+        return Some((None, error, &stopped.stopped_reason));
+    }
+    // A service does not stop its task. Its error is the cause only where no essential container has ended by itself.
+    let ended = essential.clone().any(|container| container.exit_code.is_some_and(|code| code != 143));
+    let mut services = stopped.containers.iter().filter(|container| container.name.starts_with("svc-"));
+    let service = services.find(|container| of(container).is_some()).filter(|_| !ended)?;
+    Some((Some(&service.name), of(service)?, service.reason.as_deref()?))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::StoppedContainer;
+/// The name of an error at the beginning of a text, or behind another one's.
+fn error_of(text: &str) -> Option<&'static str> {
+    ERRORS
+        .into_iter()
+        .filter_map(|error| Some((text.find(&format!("{error}:")).or_else(|| (text == error).then_some(0))?, error)))
+        .min()
+        .map(|(_, error)| error)
+}
 
-    #[test]
-    fn account_ids_are_not_told() {
-        assert_eq!(
-            without_accounts("role arn:aws:iam::123456789012:role/x 2026"),
-            "role arn:aws:iam::<account>:role/x 2026"
+fn error_cause(container: Option<&str>, error: &str, text: &str, plan: Option<&Plan>) -> Cause {
+    let place = place(container, plan);
+    let found = phrases(text, plan);
+    let words = readable(text);
+    let system = |transient, message: String| Cause { reason: FailureReason::RunnerSystemFailure, transient, message };
+    match error {
+        "CannotPullContainerError" | "CannotPullECRContainerError" => {
+            pull_failure(&image_of(container, plan), &found, &words)
+        }
+        "OutOfMemoryError" => out_of_memory(container, plan),
+        "CannotStartContainerError" | "CannotCreateContainerError" => {
+            start_failure(&place, &image_of(container.or(Some("build")), plan), &found, &words)
+        }
+        "ResourceInitializationError" => setup_failure(&found, &words),
+        "CannotCreateVolumeError" if has(&found, "no space left on device") => disk_full(&place),
+        "ResourceNotFoundException" => system(
+            false,
+            format!(
+                "AWS does not find something that the task needs; the owner of Mayfly's stack must look at it ({words})"
+            ),
+        ),
+        _ => system(true, format!("AWS could not run {place}; retry the job ({words})")),
+    }
+}
+
+/// A container for people.
+fn place(container: Option<&str>, plan: Option<&Plan>) -> String {
+    match container {
+        Some("build") => format!("the build container with {}", image_of(container, plan)),
+        Some("helper") => "Mayfly's helper container".into(),
+        Some(name) if name.starts_with("svc-") => format!("the service with {}", image_of(container, plan)),
+        _ => "the task".into(),
+    }
+}
+
+fn image_of(container: Option<&str>, plan: Option<&Plan>) -> String {
+    let service = |name: &str| name.strip_prefix("svc-")?.parse::<usize>().ok();
+    let image = plan.and_then(|plan| match container {
+        Some("build") => Some(plan.build.image.as_str()),
+        Some(name) => plan.services.get(service(name)?).map(|service| service.image.as_str()),
+        None => None,
+    });
+    match (image, container) {
+        (Some(image), _) => format!("the image `{image}`"),
+        (None, Some("helper")) => "the image of Mayfly's helper".into(),
+        (None, _) => "an image of the job".into(),
+    }
+}
+
+/// A container was killed for its memory.
+pub(super) fn out_of_memory(container: Option<&str>, plan: Option<&Plan>) -> Cause {
+    let memory = plan.map(|plan| plan.memory);
+    let limit = |mib: Option<u32>| mib.map(|mib| format!(" of {mib} MiB")).unwrap_or_default();
+    let message = match container {
+        Some("helper") => format!(
+            "Mayfly's helper, which fetches sources, caches and artifacts, needed more than its memory{}: raise it with \
+             the variable `KUBERNETES_HELPER_MEMORY_LIMIT`, for example `1Gi`",
+            limit(memory.map(|memory| memory.helper_mib))
+        ),
+        Some(name) if name.starts_with("svc-") => format!(
+            "{} needed more than its memory{}: ask for more with a `mem-` tag or `KUBERNETES_SERVICE_MEMORY_LIMIT`",
+            place(container, plan),
+            limit(memory.filter(|memory| memory.service_is_limit).map(|memory| memory.service_mib))
+        ),
+        _ => format!(
+            "the job's script needed more than its memory{}: ask for more with a `mem-` tag, for example `mem-8g`",
+            limit(memory.map(|memory| memory.build_mib))
+        ),
+    };
+    Cause { reason: FailureReason::RunnerSystemFailure, transient: false, message }
+}
+
+fn disk_full(place: &str) -> Cause {
+    let message = format!(
+        "the task's disk is full, so {place} could not start: ask for more with a `disk-` tag, for example `disk-50g`"
+    );
+    Cause { reason: FailureReason::RunnerSystemFailure, transient: false, message }
+}
+
+/// A container that was pulled and could not be started.
+fn start_failure(place: &str, image: &str, found: &str, words: &str) -> Cause {
+    let config = |message: String| Cause { reason: FailureReason::RunnerConfigurationError, transient: false, message };
+    let has = |phrases: &[&str]| phrases.iter().any(|phrase| has(found, phrase));
+    if has(&["no space left on device"]) {
+        return disk_full(place);
+    }
+    if has(&["exec format error"]) {
+        return config(format!("{place} is made for another processor: use the tag `arm64` or `amd64` ({words})"));
+    }
+    if has(&["executable file not found"]) && has(&["sh"]) {
+        return config(format!("{image} has no shell, and a job's script needs one: use an image that has `sh`"));
+    }
+    if has(&["executable file not found", "no such file or directory", "permission denied"]) {
+        return config(format!("{place} could not start its command; check `entrypoint:` and `command:` ({words})"));
+    }
+    if has(&["unable to find user", "no matching entries in passwd file", "unable to find group", "no users found"]) {
+        return config(format!(
+            "{place} does not have the user that the job asks for; check `image:docker:user` ({words})"
+        ));
+    }
+    let message = format!("{place} could not be started; retry the job ({words})");
+    Cause { reason: FailureReason::RunnerSystemFailure, transient: true, message }
+}
+
+/// The task could not be set up: network, secrets, logs.
+fn setup_failure(found: &str, words: &str) -> Cause {
+    let cause = |transient, message: String| Cause { reason: FailureReason::RunnerSystemFailure, transient, message };
+    let has = |phrases: &[&str]| phrases.iter().any(|phrase| has(found, phrase));
+    if has(&[
+        "insufficientfreeaddressesinsubnet",
+        "insufficient free addresses",
+        "not enough free addresses",
+        "no available ip addresses",
+    ]) {
+        let message = format!(
+            "the task's subnet has no free address: retry the job later, or add subnets to the stack ({words})"
         );
+        return cause(true, message);
     }
-
-    fn stopped(code: &str, reason: &str, containers: &[(&str, Option<i32>, Option<&str>)]) -> StoppedTask {
-        let container = |(name, exit_code, reason): &(&str, Option<i32>, Option<&str>)| StoppedContainer {
-            name: (*name).into(),
-            exit_code: *exit_code,
-            reason: reason.map(str::to_owned),
-        };
-        StoppedTask {
-            stop_code: Some(code.into()),
-            stopped_reason: reason.into(),
-            containers: containers.iter().map(container).collect(),
-            ..StoppedTask::default()
-        }
+    let is_secret = has(&["secrets or registry auth", "pull secrets", "secret", "registry auth"]);
+    let is_refused = has(&[
+        "accessdeniedexception",
+        "not authorized to perform",
+        "resourcenotfoundexception",
+        "can't find the specified secret",
+    ]);
+    if is_secret && is_refused {
+        let message = format!(
+            "a secret of the task cannot be read: the owner of Mayfly's stack must check the credentials in \
+             `[[images.registries]]` of fleet.toml and the stack's parameter `RegistrySecretArns` ({words})"
+        );
+        return cause(false, message);
     }
-
-    #[test]
-    fn causes_are_told_apart_by_what_helps() {
-        use FailureReason::*;
-        let gone = "CannotPullContainerError: pull image manifest has been retried: manifest unknown";
-        let busy = "CannotPullContainerError: toomanyrequests: You have reached your pull rate limit";
-        let full = "CannotPullContainerError: no space left on device";
-        for (task, reason, transient) in [
-            (stopped("SpotInterruption", "Your Spot Task was interrupted.", &[]), RunnerInterrupted, true),
-            (stopped("TaskFailedToStart", "", &[("build", None, Some(gone))]), RunnerConfigurationError, false),
-            (stopped("TaskFailedToStart", busy, &[]), RunnerExternalDependencyFailure, true),
-            (stopped("TaskFailedToStart", full, &[]), ImagePullFailure, false),
-            (stopped("TaskFailedToStart", "ResourceInitializationError: eni", &[]), RunnerSystemFailure, true),
-            (
-                stopped(
-                    "EssentialContainerExited",
-                    "Essential container in task exited",
-                    &[("helper", Some(137), Some("OutOfMemoryError: Container killed due to memory usage"))],
-                ),
-                RunnerSystemFailure,
-                false,
-            ),
-            (
-                stopped(
-                    "EssentialContainerExited",
-                    "Essential container in task exited",
-                    &[("helper", Some(70), None)],
-                ),
-                RunnerSystemFailure,
-                true,
-            ),
-            (stopped("UserInitiated", "stopped in the console", &[]), RunnerSystemFailure, false),
-            (
-                stopped(
-                    "TaskFailedToStart",
-                    "",
-                    &[(
-                        "build",
-                        None,
-                        Some("CannotStartContainerError: exec: \"sh\": executable file not found in $PATH"),
-                    )],
-                ),
-                RunnerConfigurationError,
-                false,
-            ),
-        ] {
-            let cause = cause(&task);
-            assert_eq!((cause.reason, cause.transient), (reason, transient), "{task:?} {}", cause.message);
-        }
+    if has(&["logger args", "cloudwatch log stream", "log group"]) && is_refused {
+        let message =
+            format!("the task's log cannot be written: the owner of Mayfly's stack must check its log group ({words})");
+        return cause(false, message);
     }
+    if is_secret {
+        let message = format!(
+            "the task could not reach AWS to read its secrets: does its subnet have a route to the internet? ({words})"
+        );
+        return cause(true, message);
+    }
+    // One task in a hundred, by bad luck (aws.md §13).
+    cause(true, format!("AWS could not set the task up; retry the job ({words})"))
 }

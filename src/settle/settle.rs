@@ -35,8 +35,8 @@ pub fn settle(record: &Record, attempt: u32, stopped: &StoppedTask, now: Timesta
     match record.phase {
         // The helper ends so only after GitLab's 200 to the final update, or after GitLab said that the job is over.
         Phase::Opened if helper_exit_code(stopped) == Some(0) => Settlement::AlreadySaid,
-        Phase::Opened => Settlement::Say(failed(cause(stopped))),
-        Phase::Launching => not_opened(record, cause(stopped), now),
+        Phase::Opened => Settlement::Say(failed(cause(stopped, record.plan.as_ref()))),
+        Phase::Launching => not_opened(record, cause(stopped, record.plan.as_ref()), now),
         Phase::Settled => Settlement::AlreadySaid,
         Phase::Claimed | Phase::Planned => Settlement::NotCurrent,
     }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bursts;
 mod dispatch;
+mod failure_logs;
 mod faults;
 mod files;
 mod jobs;
