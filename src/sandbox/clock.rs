@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The time that every server of one sandbox agrees on.
 ///
@@ -14,18 +15,29 @@ use tokio::sync::watch;
 pub struct Clock {
     ahead_ms: Arc<AtomicI64>,
     moved: watch::Sender<()>,
+    /// Where it runs with tokio's clock: when it began.
+    began: Option<(Timestamp, Instant)>,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Clock { ahead_ms: Arc::default(), moved: watch::Sender::new(()) }
+        Clock { ahead_ms: Arc::default(), moved: watch::Sender::new(()), began: None }
     }
 }
 
 impl Clock {
+    /// A clock that runs with tokio's, which a simulation pauses.
+    pub fn of_tokio() -> Clock {
+        Clock { began: Some((Timestamp::now(), Instant::now())), ..Clock::default() }
+    }
+
     /// The time now.
     pub fn now(&self) -> Timestamp {
-        Timestamp::now() + SignedDuration::from_millis(self.ahead_ms.load(Ordering::SeqCst))
+        let now = match self.began {
+            Some((timestamp, instant)) => timestamp + instant.elapsed(),
+            None => Timestamp::now(),
+        };
+        now + SignedDuration::from_millis(self.ahead_ms.load(Ordering::SeqCst))
     }
 
     /// Moves the clock forward and wakes all sleepers to look at it again.

@@ -31,7 +31,11 @@ pub struct Queue {
     clock: Clock,
     shared: Arc<Mutex<Shared>>,
     arrived: Arc<Notify>,
+    copies: Arc<Mutex<Option<Copies>>>,
 }
+
+/// How often a message arrives that is sent now.
+type Copies = Box<dyn FnMut() -> usize + Send>;
 
 #[derive(Default)]
 struct Shared {
@@ -44,19 +48,27 @@ struct Shared {
 impl Queue {
     /// An empty queue.
     pub fn new(clock: Clock) -> Self {
-        Queue { clock, shared: Arc::default(), arrived: Arc::default() }
+        Queue { clock, shared: Arc::default(), arrived: Arc::default(), copies: Arc::default() }
     }
 
     /// Sends `body`, to be received after `delay`.
     pub fn send(&self, body: String, delay: Duration) {
         let visible_at = self.clock.now() + delay.min(Duration::from_secs(900));
+        let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map_or(1, |copies| copies());
         let mut shared = self.lock();
-        shared.next += 1;
-        let id = shared.next;
         shared.ever.push(body.clone());
-        shared.messages.push_back(Message { id, body, visible_at, receives: 0 });
+        for _ in 0..copies {
+            shared.next += 1;
+            let id = shared.next;
+            shared.messages.push_back(Message { id, body: body.clone(), visible_at, receives: 0 });
+        }
         drop(shared);
         self.arrived.notify_waiters();
+    }
+
+    /// From now on asks `copies` how often each message arrives: never, once, or more often.
+    pub fn set_copies(&self, copies: impl FnMut() -> usize + Send + 'static) {
+        *self.copies.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(copies));
     }
 
     /// Up to `most` visible messages; waits for the first.

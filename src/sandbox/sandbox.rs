@@ -50,6 +50,8 @@ pub struct Settings {
     pub runners: Vec<RunnerSpec>,
     /// Changes the fleet configuration.
     pub fleet: Box<dyn FnOnce(&mut Fleet) + Send>,
+    /// The time that everything goes by.
+    pub clock: Clock,
     /// Ticks come by the clock; else only [`Deployment::tick`] ticks.
     pub ticks: bool,
     /// Invocations of the dispatcher at one time.
@@ -74,6 +76,7 @@ impl Default for Settings {
             builds: None,
             runners: vec![runner],
             fleet: Box::new(|_| {}),
+            clock: Clock::default(),
             ticks: true,
             dispatchers: 10,
             broker_may_list: true,
@@ -139,7 +142,7 @@ impl Sandbox {
     pub async fn start(settings: Settings) -> Result<Sandbox, SandboxError> {
         let root = tempfile::Builder::new().prefix("mf-").tempdir()?;
         open_to_all(root.path())?;
-        let (clock, traffic, stop) = (Clock::default(), Traffic::default(), CancellationToken::new());
+        let (clock, traffic, stop) = (settings.clock, Traffic::default(), CancellationToken::new());
         let secrets = SandboxSecrets::new();
         let lasting_cache = settings.cache.is_some();
         let lasting = (settings.cache, settings.builds);

@@ -49,6 +49,8 @@ pub enum Verdict {
     Cut,
     /// The sender is told 403, as by a policy that does not allow it.
     Forbid,
+    /// The sender gets this status.
+    Status(u16),
 }
 
 type Gate = Arc<dyn Fn(Seen, Moment) -> BoxFuture<'static, Verdict> + Send + Sync>;
@@ -73,6 +75,11 @@ impl Traffic {
     /// Every request so far, in order of arrival.
     pub fn seen(&self) -> Vec<Seen> {
         self.lock().seen.clone()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.lock().seen.clear();
     }
 
     /// Requests that arrived and are not answered yet.
@@ -108,12 +115,14 @@ impl Traffic {
             Verdict::Pass => {}
             Verdict::Cut => return hang().await,
             Verdict::Forbid => return StatusCode::FORBIDDEN.into_response(),
+            Verdict::Status(status) => return answer(status),
         }
         let response = next.run(request).await;
         match gate(seen, Moment::Answered).await {
             Verdict::Pass => response,
             Verdict::Cut => hang().await,
             Verdict::Forbid => StatusCode::FORBIDDEN.into_response(),
+            Verdict::Status(status) => answer(status),
         }
     }
 
@@ -141,6 +150,10 @@ fn seen(server: &'static str, request: &Request) -> Seen {
         // The AWS SDKs name the application only in a header of their own.
         user_agent: header("x-amz-user-agent").or_else(|| header(USER_AGENT.as_str())).unwrap_or_default(),
     }
+}
+
+fn answer(status: u16) -> Response {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
 }
 
 async fn hang() -> Response {

@@ -170,7 +170,7 @@ impl Deployed {
             Sender::Dispatcher => dispatcher.kill(),
             _ => broker.kill(),
         };
-        Gatekeeper::stand_with(&self.story, Plot::Undisturbed, order, Arc::new(kill))
+        Gatekeeper::stand_with(&self.story, Plot::Undisturbed, order, None, Arc::new(kill))
     }
 
     /// Lets ticks come until the job has ended in GitLab, no task is left, and the ledger has let the job go.

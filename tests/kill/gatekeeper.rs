@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
+use mayfly::sandbox::clock::Clock;
 use mayfly::sandbox::ecs::Ecs;
 use mayfly::sandbox::gitlab::GitLab;
 use mayfly::sandbox::s3::S3;
@@ -24,6 +26,9 @@ pub type KillFunction = Arc<dyn Fn(Sender) + Send + Sync>;
 struct State {
     plot: Plot,
     order: Option<(Sender, usize, Moment)>,
+    /// The sender is held up for so long instead of killed.
+    pause: Option<(Clock, Duration)>,
+    paused: bool,
     world: World,
     /// The plot's own death has happened, or there is none.
     armed: bool,
@@ -49,7 +54,13 @@ impl Gatekeeper {
             Sender::Dispatcher => deployment.kill_dispatcher(),
             _ => deployment.kill_broker(),
         });
-        Gatekeeper::stand_with(story, plot, order, kill_function)
+        Gatekeeper::stand_with(story, plot, order, None, kill_function)
+    }
+
+    /// The same, where the sender is held up for `pause` and then goes on.
+    pub fn hold_up(story: &Story, order: Option<(Sender, usize, Moment)>, pause: Duration) -> Gatekeeper {
+        let pause = Some((story.sandbox.clock.clone(), pause));
+        Gatekeeper::stand_with(story, Plot::Undisturbed, order, pause, Arc::new(|_| {}))
     }
 
     /// The same, where dispatcher and broker are killed by `kill_function`.
@@ -57,6 +68,7 @@ impl Gatekeeper {
         story: &Story,
         plot: Plot,
         order: Option<(Sender, usize, Moment)>,
+        pause: Option<(Clock, Duration)>,
         kill_function: KillFunction,
     ) -> Gatekeeper {
         let sandbox = &story.sandbox;
@@ -64,12 +76,32 @@ impl Gatekeeper {
             World { kill_function, ecs: sandbox.ecs.clone(), gitlab: sandbox.gitlab.clone(), s3: sandbox.s3.clone() };
         let armed = plot.helper_dies().is_none();
         let counts = HashMap::new();
-        let state = State { plot, order, world, armed, counts, marked: None, opened: false, killed: None };
+        let state = State {
+            plot,
+            order,
+            pause,
+            paused: false,
+            world,
+            armed,
+            counts,
+            marked: None,
+            opened: false,
+            killed: None,
+        };
         let keeper = Gatekeeper(Arc::new(Mutex::new(state)));
         let gate = keeper.clone();
         sandbox.traffic.set_gate(move |seen, moment| {
+            let keeper = gate.clone();
             let verdict = gate.lock().judge(&seen, moment);
-            async move { verdict }.boxed()
+            async move {
+                let pause = keeper.lock().pause.clone().filter(|_| verdict == Verdict::Cut);
+                let Some((clock, pause)) = pause else { return verdict };
+                keeper.lock().paused = true;
+                clock.sleep(pause).await;
+                keeper.lock().paused = false;
+                Verdict::Pass
+            }
+            .boxed()
         });
         keeper
     }
@@ -77,6 +109,11 @@ impl Gatekeeper {
     /// How many requests `sender` has made since the plot's own death.
     pub fn count(&self, sender: Sender) -> usize {
         self.lock().counts.get(sender.name()).copied().unwrap_or(0)
+    }
+
+    /// Whether the sender is held up now.
+    pub fn is_paused(&self) -> bool {
+        self.lock().paused
     }
 
     /// Who was killed, if the request came.
@@ -111,7 +148,9 @@ impl State {
         let status = self.world.gitlab.jobs().first().map(|job| job.status()).unwrap_or_default();
         let stored = self.world.s3.keys("ledger").iter().any(|key| key.starts_with("claims/"));
         self.killed = Some(Killed { sender, request: seen.clone(), opened: self.opened, stored, status });
-        self.kill(sender);
+        if self.pause.is_none() {
+            self.kill(sender);
+        }
         Verdict::Cut
     }
 

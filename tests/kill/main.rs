@@ -49,6 +49,8 @@ build:
 const AT_ONCE: usize = 4;
 /// The two tests of this file have the machine for themselves, one after the other.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Longer than three leases.
+const HELD_UP_FOR: Duration = Duration::from_secs(120);
 /// A case takes a few seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -66,6 +68,35 @@ async fn whoever_dies_at_whatever_request_the_job_ends_once_and_rightly() {
         }
     }
     run_all(cases, AT_ONCE, 10, run_case).await;
+}
+
+/// A dispatcher that is held up for longer than its lease lasts wakes up beside another, which has gone on meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_dispatchers_alive_at_once_end_the_job_once_and_rightly() {
+    let _alone = ALONE.lock().await;
+    let counts = least(&count_requests(Plot::Undisturbed).await, &count_requests(Plot::Undisturbed).await);
+    let count = counts.iter().find(|(sender, _)| *sender == Sender::Dispatcher).map_or(0, |(_, count)| *count);
+    let case = |n, moment| Case { story: Plot::Undisturbed, sender: Sender::Dispatcher, n, moment };
+    let cases = (1..=count).flat_map(|n| [Moment::Arrived, Moment::Answered].map(|moment| case(n, moment)));
+    run_all(cases.collect(), AT_ONCE, 5, run_held_up_case).await;
+}
+
+async fn run_held_up_case(case: Case) -> (String, Result<bool, String>) {
+    let settings = Settings { agent: Some(agent()), ticks: false, dispatchers: 3, ..Settings::default() };
+    let story = Story::start_with(settings, PIPELINE).await;
+    let gate = Gatekeeper::hold_up(&story, Some((case.sender, case.n, case.moment)), HELD_UP_FOR);
+    let job = story.run().jobs().remove(0);
+    let end = settle_down(&story, &job, &gate).await;
+    let held_up = gate.killed();
+    let way = if case.moment == Moment::Arrived { "before" } else { "after" };
+    let at = held_up.as_ref().map_or("(not reached)".to_owned(), |held_up| held_up.request.to_string());
+    let at: String = at.chars().take(120).collect();
+    let line = format!("held up: {} #{} {way} {at}: {}", case.sender, case.n, job.status());
+    let verdict = end.and_then(|()| judge(Plot::Undisturbed, &job, None));
+    let violations = story.sandbox.violations();
+    story.sandbox.shutdown().await;
+    let verdict = if violations.is_empty() { verdict } else { verdict.and(Err(format!("{violations:?}"))) };
+    (line, verdict.map(|()| held_up.is_some()))
 }
 
 /// Runs all cases, and fails if one went wrong, or if more than one in `one_missed_in` never came to its request: counts differ by
@@ -117,7 +148,7 @@ async fn count_requests(plot: Plot) -> Vec<(Sender, usize)> {
     let story = start().await;
     let gate = Gatekeeper::stand(&story, plot, None);
     let job = story.run().jobs().remove(0);
-    let end = settle_down(&story, &job).await;
+    let end = settle_down(&story, &job, &gate).await;
     assert_eq!(end, Ok(()), "{plot}: {}", trace(&job));
     assert_eq!(job.status(), plot.ends_as().0, "{plot}: {}", trace(&job));
     let counts = plot.mortals().iter().map(|sender| (*sender, gate.count(*sender))).collect();
@@ -130,7 +161,7 @@ async fn run_case(case: Case) -> (String, Result<bool, String>) {
     let story = start().await;
     let gate = Gatekeeper::stand(&story, case.story, Some((case.sender, case.n, case.moment)));
     let job = story.run().jobs().remove(0);
-    let end = settle_down(&story, &job).await;
+    let end = settle_down(&story, &job, &gate).await;
     let killed = gate.killed();
 
     let way = if case.moment == Moment::Arrived { "before" } else { "after" };
@@ -163,7 +194,7 @@ fn judge(plot: Plot, job: &JobHandle, killed: Option<&Killed>) -> Result<(), Str
 }
 
 /// Lets ticks pass until the job has ended in GitLab, no task is left, and the ledger has let the job go.
-async fn settle_down(story: &Story, job: &JobHandle) -> Result<(), String> {
+async fn settle_down(story: &Story, job: &JobHandle, gate: &Gatekeeper) -> Result<(), String> {
     let sandbox = &story.sandbox;
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let is_final = |job: &JobHandle| matches!(job.status().as_str(), "success" | "failed" | "canceled");
@@ -172,6 +203,13 @@ async fn settle_down(story: &Story, job: &JobHandle) -> Result<(), String> {
             let tasks: Vec<_> =
                 sandbox.ecs.tasks().iter().map(|t| (t.last_status.clone(), t.stopped_reason.clone())).collect();
             return Err(format!("not settled in time: job {}, tasks {tasks:?}, {}", job.status(), trace(job)));
+        }
+        if gate.is_paused() {
+            // The lease of the one that is held up expires; others go on.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            sandbox.clock.advance(Duration::from_secs(31));
+            sandbox.deployment.tick();
+            continue;
         }
         let quiet = sandbox.deployment.running() == 0
             && sandbox.deployment.queue().visible() == 0

@@ -7,8 +7,6 @@ use crate::ledger::LaunchQuota;
 const SECONDS_OF_LAUNCHES: f64 = 2.0;
 /// The window begins with this; each launch adds one, a throttle halves it.
 const FIRST_WINDOW: f64 = 10.0;
-/// Claims of one wave for one runner at most.
-const MOST_CLAIMS: usize = 32;
 /// So many jobs in a row that capacity holds back end a poll: the next ones would wait, too.
 const HELD_IN_A_ROW: u32 = 5;
 
@@ -48,7 +46,7 @@ impl Window {
             return 0;
         }
         let most = self.size.min(per_second * SECONDS_OF_LAUNCHES).max(1.0) as usize;
-        let wave = if capacity_is_held || is_first { 1 } else { wave.min(MOST_CLAIMS) };
+        let wave = if capacity_is_held || is_first { 1 } else { wave };
         // One claim finds out whether there is anything: claims of other runners do not delay it.
         let taken = if is_first { unlaunched.ready } else { unlaunched.ready + unlaunched.under_way };
         wave.min(most.saturating_sub(taken)).min(room)
@@ -95,8 +93,8 @@ mod tests {
         assert_eq!(window.claims(32, false, waiting(0, 0), 2, 20.0, false), 2);
         let mut grown = window;
         (0..100).for_each(|_| grown.launched(LARGE));
-        assert_eq!(grown.claims(64, false, waiting(0, 0), usize::MAX, 20.0, false), 32);
-        assert_eq!(grown.claims(64, false, waiting(30, 0), usize::MAX, 20.0, false), 10);
+        assert_eq!(grown.claims(32, false, waiting(0, 0), usize::MAX, 20.0, false), 32);
+        assert_eq!(grown.claims(32, false, waiting(30, 0), usize::MAX, 20.0, false), 10);
     }
 
     #[test]

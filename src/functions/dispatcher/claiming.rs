@@ -21,6 +21,9 @@ use super::work::{Step, Work};
 /// Delays of the polls after an empty one: GitLab's replica may lag behind its hook (gitlab-protocol.md §1.9).
 const AGAIN_AFTER_SECONDS: [u64; 3] = [1, 3, 10];
 
+/// Claims of one wave at most.
+const LARGEST_WAVE: usize = 32;
+
 /// A poll of one runner.
 pub(super) struct Poll {
     pub(super) client: RunnerClient,
@@ -73,7 +76,7 @@ impl Poll {
         match answer {
             Answer::Job(job, claim) => {
                 self.claimed += 1;
-                self.wave *= 2;
+                self.wave = (self.wave * 2).min(LARGEST_WAVE);
                 return Some((job, claim));
             }
             Answer::Unstored => self.closed = true,

@@ -62,11 +62,15 @@ impl Dispatcher {
         let runner = stored.value.runner.clone();
         let is_current = stored.value.attempt.as_ref().is_some_and(|current| current.number == attempt);
         let settlement = settle(&stored.value, attempt, stopped, self.now());
-        // A RunTask without an answer that arrived: this event is the answer. Where the job is over, one change is enough.
-        if is_current && settlement != Settlement::AlreadySaid {
+        // A RunTask without an answer that arrived: this event is the answer. Where GitLab has the outcome, the same write
+        // settles the record.
+        if is_current {
             let note = |record: &mut Record| {
                 record.started(attempt, &stopped.task)?;
                 record.stopped = Some(stopped.clone());
+                if settlement == Settlement::AlreadySaid {
+                    record.settle();
+                }
                 Ok::<_, WrongPhase>(())
             };
             match self.ledger.change(stored.clone(), note).await? {

@@ -23,6 +23,7 @@ pub struct Faults {
 struct Plan {
     capacity_unavailable: u32,
     vcpus: HashMap<bool, u32>,
+    launches: Option<(f64, f64)>,
     throttle: HashMap<String, u32>,
     server_error: Vec<(String, u32, When)>,
     pulls: Vec<(String, String)>,
@@ -51,6 +52,12 @@ impl Faults {
     /// From now on `n` Spot vCPUs may run at once.
     pub fn spot_vcpu_limit(&self, n: u32) {
         self.plan().vcpus.insert(true, n);
+    }
+
+    /// From now on so many tasks may be launched at once, and so many in a second after that; 100 and 20 at first
+    /// (aws.md §1.4).
+    pub fn launch_rate(&self, burst: f64, per_second: f64) {
+        self.plan().launches = Some((burst, per_second));
     }
 
     /// The next `n` calls of `operation` are throttled.
@@ -109,6 +116,10 @@ impl Faults {
 
     pub(super) fn vcpus(&self, spot: bool) -> u32 {
         self.plan().vcpus.get(&spot).copied().unwrap_or(VCPUS)
+    }
+
+    pub(super) fn launches(&self) -> (f64, f64) {
+        self.plan().launches.unwrap_or((100.0, 20.0))
     }
 
     pub(super) fn throttled(&self, operation: &str) -> bool {

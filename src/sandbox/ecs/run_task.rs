@@ -54,6 +54,12 @@ pub(super) fn run(shared: &Arc<Shared>, request: &Value) -> Result<Value, Refusa
             failures.push(json!({ "reason": reason }));
             continue;
         }
+        if !state.buckets.launch(is_spot, shared.faults.launches(), shared.now()) {
+            if started.is_empty() {
+                return Err(Refusal::throttled());
+            }
+            break;
+        }
         let task = Task::new(Launch {
             definition: definition.json.clone(),
             definition_tags: &definition.tags,

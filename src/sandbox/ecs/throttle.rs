@@ -8,6 +8,7 @@ use jiff::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
     left: HashMap<&'static str, (f64, Timestamp)>,
+    launches: HashMap<bool, (f64, Timestamp)>,
 }
 
 struct Bucket {
@@ -28,6 +29,15 @@ impl Buckets {
             self.left.insert(bucket.name, (level - 1.0, now));
         }
         true
+    }
+
+    /// Takes the launch of one task, on Spot or on demand, which have a rate each.
+    pub(super) fn launch(&mut self, spot: bool, (burst, per_second): (f64, f64), now: Timestamp) -> bool {
+        let (left, since) = self.launches.get(&spot).copied().unwrap_or((burst, now));
+        let left = (left + now.duration_since(since).as_secs_f64().max(0.0) * per_second).min(burst);
+        let is_left = left >= 1.0;
+        self.launches.insert(spot, (if is_left { left - 1.0 } else { left }, now));
+        is_left
     }
 
     fn level(&self, bucket: &Bucket, now: Timestamp) -> f64 {
