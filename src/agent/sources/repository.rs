@@ -244,6 +244,9 @@ fn configuration(context: &Context, remote: &Remote, correlation_id: Option<&str
         ("gc.autoDetach", "false"),
         ("maintenance.autoDetach", "false"),
         ("advice.detachedHead", "false"),
+        // Git holds a smaller file in memory as a whole. With its default of 512 MiB one file of 300 MB takes 286 MiB,
+        // and the helper of the default task has 256.
+        ("core.bigFileThreshold", "16m"),
     ] {
         all.add(key, value);
     }

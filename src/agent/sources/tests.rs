@@ -202,6 +202,28 @@ async fn without_a_checkout_there_are_commits_and_no_files() {
 }
 
 #[tokio::test]
+async fn a_large_file_is_fetched_and_checked_out_in_little_memory() {
+    const SIZE: u64 = 96 << 20;
+    let origin = Origin::new();
+    // The other side of the connection is a child of the limited shell, too.
+    origin.git("app", &["config", "core.bigFileThreshold", "1m"]);
+    origin.git("app", &["config", "core.compression", "0"]);
+    fs::File::create(origin.path("app").join("large")).unwrap().set_len(SIZE).unwrap();
+    origin.commit("app", "large");
+    let context = context(origin.job(1, json!({})));
+    directory::make(&context.place, None).unwrap();
+    let git = Git::new(&context, None).await.unwrap();
+
+    let script = "ulimit -d 65536 && git init -q && git fetch -q \"$0\" main && git checkout -q FETCH_HEAD";
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script, git.url()]).current_dir(&context.place.project_dir);
+    let status = limited.envs(git.environment().iter().cloned()).status().unwrap();
+
+    assert!(status.success(), "{status}");
+    assert_eq!(fs::metadata(context.place.project_dir.join("large")).unwrap().len(), SIZE);
+}
+
+#[tokio::test]
 async fn strategies_without_git_leave_or_empty_the_directory() {
     let origin = Origin::new();
     for (strategy, stays, said) in [
