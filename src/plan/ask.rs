@@ -6,6 +6,7 @@ use crate::config::{JobSettings, SizeLimits};
 use crate::gitlab::{Service, Variables};
 
 use super::labels::{LabelError, Labels};
+use super::memory::{HelperMemory, size_with_helper};
 use super::pod::{Figure, pod};
 use super::quantity::{Mib, Millicpu, QuantityError};
 use super::{Arch, TaskSize, smallest_size};
@@ -23,6 +24,8 @@ pub struct Ask {
     pub spot: bool,
     /// Memory that each service was given by Kubernetes variables.
     pub service_memory: Option<Mib>,
+    /// Memory that the helper was given.
+    pub helper_memory: Option<HelperMemory>,
     /// Where the figures come from, for example `tags cpu-4`.
     pub why: String,
     /// Lines for the log: which of the runner's settings the job's variables replaced.
@@ -42,6 +45,15 @@ pub enum AskError {
         variable: String,
         /// What is wrong.
         source: QuantityError,
+    },
+    /// Bytes where mebibytes are meant.
+    #[error(
+        "{given_by} gives the helper less than 16 MB, and no program runs in that: write it with its unit, for example \
+         `512Mi`; without one it counts bytes"
+    )]
+    HelperMemory {
+        /// The variable or setting.
+        given_by: String,
     },
     /// A variable with another word than it may have.
     #[error("variable `{variable}` must be {allowed}")]
@@ -125,6 +137,8 @@ pub fn ask(
         setting("size.disk", limits.disk.as_deref(), Mib::read)?.map(|disk| ("default disk".to_owned(), disk)),
     ]);
 
+    let is_sum =
+        memory.as_ref().is_some_and(|(source, _)| pod.memory.as_ref().is_some_and(|sum| sum.source == *source));
     let nothing_asked = cpu.is_none() && memory.is_none();
     let why = explain(cpu.as_ref().map(|c| c.0.as_str()), memory.as_ref().map(|m| m.0.as_str()));
     let (mut cpu, mut memory) = (cpu.map(|c| c.1), memory.map(|m| m.1));
@@ -133,35 +147,38 @@ pub fn ask(
         memory = Some(setting("size.memory", limits.memory.as_deref(), Mib::read)?.unwrap_or(DEFAULT_MEMORY));
     }
 
-    let size = smallest_size(cpu, memory).ok_or_else(|| AskError::TooLarge { asked: asked(cpu, memory) })?;
-    check_ceilings(size, cpu, memory, limits)?;
+    // A sum of the pod's containers has the helper in it, a figure for the whole task has not.
+    let for_helper = pod.helper_memory.as_ref().filter(|_| !is_sum);
+    let wanted = || asked(cpu, memory, for_helper);
+    let size = size_with_helper(cpu, memory, for_helper).ok_or_else(|| AskError::TooLarge { asked: wanted() })?;
+    check_ceilings(size, &wanted(), limits)?;
+    let why = match (smallest_size(cpu, memory).filter(|without| *without != size), for_helper) {
+        (Some(without), Some(helper)) => format!("{why}; {without} without {}", helper.given_by),
+        _ => why,
+    };
     Ok(Ask {
         size,
         disk_gib: disk_gib(disk.map(|d| d.1), limits)?,
         arch: arch(labels, variables, limits)?,
         spot: spot(labels, variables, limits)?,
         service_memory: pod.service_memory,
+        helper_memory: pod.helper_memory,
         why,
         words: pod.words,
     })
 }
 
-fn check_ceilings(
-    size: TaskSize,
-    cpu: Option<Millicpu>,
-    memory: Option<Mib>,
-    limits: &SizeLimits,
-) -> Result<(), AskError> {
+fn check_ceilings(size: TaskSize, asked: &str, limits: &SizeLimits) -> Result<(), AskError> {
     if let Some(most) = setting("size.max_cpu", limits.max_cpu.as_deref(), Millicpu::read)?
         && u64::from(size.cpu_units) > most.cpu_units()
     {
-        let asked = format!("{} (the smallest that has {})", size, asked(cpu, memory));
+        let asked = format!("{size} (the smallest that has {asked})");
         return Err(AskError::OverCeiling { asked, most: most.to_string(), setting: "size.max_cpu" });
     }
     if let Some(most) = setting("size.max_memory", limits.max_memory.as_deref(), Mib::read)?
         && u64::from(size.memory_mib) > most.0
     {
-        let asked = format!("{} (the smallest that has {})", size, asked(cpu, memory));
+        let asked = format!("{size} (the smallest that has {asked})");
         return Err(AskError::OverCeiling { asked, most: most.to_string(), setting: "size.max_memory" });
     }
     Ok(())
@@ -252,12 +269,16 @@ fn tag(kind: &str, Mib(mib): Mib) -> String {
     if mib.is_multiple_of(1024) { format!("tag {kind}-{}g", mib / 1024) } else { format!("tag {kind}-{mib}m") }
 }
 
-fn asked(cpu: Option<Millicpu>, memory: Option<Mib>) -> String {
-    match (cpu, memory) {
+fn asked(cpu: Option<Millicpu>, memory: Option<Mib>, helper: Option<&HelperMemory>) -> String {
+    let task = match (cpu, memory) {
         (Some(cpu), Some(memory)) => format!("{cpu} and {memory}"),
         (Some(cpu), None) => cpu.to_string(),
         (None, Some(memory)) => memory.to_string(),
         (None, None) => "nothing".into(),
+    };
+    match helper {
+        Some(helper) => format!("{task}, with {} for the helper by {}", helper.figure, helper.given_by),
+        None => task,
     }
 }
 
@@ -297,11 +318,52 @@ mod tests {
             (&[], &[("KUBERNETES_CPU_REQUEST", "500m"), ("KUBERNETES_CPU_LIMIT", "2")], (2048, 4096)),
             (&["cpu-1"], &[("KUBERNETES_CPU_REQUEST", "1500m"), ("KUBERNETES_HELPER_CPU_LIMIT", "500m")], (2048, 4096)),
             (&[], &[("KUBERNETES_MEMORY_REQUEST", "3Gi"), ("KUBERNETES_HELPER_MEMORY_LIMIT", "256Mi")], (512, 4096)),
+            (&["cpu-4"], &[("KUBERNETES_HELPER_CPU_LIMIT", "500m")], (4096, 8192)),
             (&[], &[("SIZE", "4g"), ("MAYFLY_MEMORY", "$SIZE")], (512, 4096)),
         ] {
             let labels = Labels::read(tags.iter().copied()).unwrap();
             let size = ask(&labels, &variables(pairs), &[], &limits(), &JobSettings::default()).unwrap().size;
             assert_eq!((size.cpu_units, size.memory_mib), expected, "{tags:?} {pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_task_grows_by_what_the_helper_gets_more() {
+        const LIMIT: &str = "KUBERNETES_HELPER_MEMORY_LIMIT";
+        const REQUEST: &str = "KUBERNETES_HELPER_MEMORY_REQUEST";
+        let default = "the default: no `cpu-` or `mem-` tag";
+        for (tags, pairs, expected, why) in [
+            (
+                &[][..],
+                &[(LIMIT, "1Gi")][..],
+                (1024, 3072),
+                "; 1 vCPU, 2 GB without variable KUBERNETES_HELPER_MEMORY_LIMIT",
+            ),
+            (&[], &[(LIMIT, "256Mi")], (1024, 2048), default),
+            (&[], &[(LIMIT, "100Mi")], (1024, 2048), default),
+            (&[], &[(REQUEST, "256Mi")], (1024, 2048), default),
+            (&[], &[(REQUEST, "512Mi")], (1024, 3072), "without variable KUBERNETES_HELPER_MEMORY_REQUEST"),
+            (
+                &["mem-8g"],
+                &[(LIMIT, "2Gi")],
+                (2048, 10240),
+                "tag mem-8g, and the least CPU that goes with it; 1 vCPU, 8 GB",
+            ),
+            (&["cpu-0.25", "mem-512m"], &[(LIMIT, "512Mi")], (256, 1024), "; 0.25 vCPU, 0.5 GB without"),
+            (&["cpu-4"], &[(LIMIT, "1Gi")], (4096, 9216), "; 4 vCPU, 8 GB without"),
+            (&["mem-4g"], &[("MAYFLY_MEMORY", "3g"), (LIMIT, "1Gi")], (512, 4096), "variable MAYFLY_MEMORY"),
+            (
+                &["mem-8g"],
+                &[("KUBERNETES_MEMORY_LIMIT", "3Gi"), (LIMIT, "1Gi")],
+                (512, 4096),
+                "variable KUBERNETES_MEMORY",
+            ),
+            (&[], &[("KUBERNETES_POD_MEMORY_LIMIT", "4Gi"), (LIMIT, "1Gi")], (512, 4096), "variable KUBERNETES_POD"),
+        ] {
+            let labels = Labels::read(tags.iter().copied()).unwrap();
+            let ask = ask(&labels, &variables(pairs), &[], &limits(), &JobSettings::default()).unwrap();
+            assert_eq!((ask.size.cpu_units, ask.size.memory_mib), expected, "{tags:?} {pairs:?}");
+            assert!(ask.why.contains(why), "{tags:?} {pairs:?}: {}", ask.why);
         }
     }
 
@@ -326,6 +388,17 @@ mod tests {
             (&[("MAYFLY_ARCH", "mips")], "must be `amd64` or `arm64`"),
             (&[("MAYFLY_SPOT", "maybe")], "must be `true` or `false`"),
             (&[("KUBERNETES_MEMORY_LIMIT", "lots")], "variable `KUBERNETES_MEMORY_LIMIT`"),
+            (&[("KUBERNETES_HELPER_MEMORY_LIMIT", "lots")], "variable `KUBERNETES_HELPER_MEMORY_LIMIT`: `lots` is no"),
+            (
+                &[("KUBERNETES_HELPER_MEMORY_LIMIT", "512")],
+                "variable KUBERNETES_HELPER_MEMORY_LIMIT gives the helper less",
+            ),
+            (
+                &[("KUBERNETES_HELPER_MEMORY_LIMIT", "38Gi")],
+                "1 vCPU and 2 GB, with 38 GB for the helper by variable KUBERNETES_HELPER_MEMORY_LIMIT), and this runner \
+                 gives at most 32 GB: ask for less, or raise `size.max_memory`",
+            ),
+            (&[("KUBERNETES_HELPER_MEMORY_LIMIT", "250Gi")], "no Fargate task has 1 vCPU and 2 GB, with 250 GB for"),
         ] {
             let error =
                 ask(&Labels::default(), &variables(pairs), &[], &limits(), &JobSettings::default()).unwrap_err();

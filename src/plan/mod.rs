@@ -23,7 +23,7 @@ pub use ask::{Ask, AskError, ask};
 pub use container::{BuildPlan, ContainerError, ServicePlan};
 pub use environment::{EnvironmentError, service_environment};
 pub use labels::{LabelError, Labels, VOCABULARY, nearest_label};
-pub use memory::{MemorySplit, split_memory};
+pub use memory::{HelperMemory, MemorySplit, split_memory};
 pub use plan::{Arch, Plan, PlanError, build_place, plan};
 pub use price::{Price, price_per_minute};
 pub use quantity::{Mib, Millicpu, QuantityError};

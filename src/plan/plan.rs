@@ -105,7 +105,7 @@ pub fn plan(job: &Job, tags: &[String], fleet: &Fleet, runner: &Runner) -> Resul
     let services = services(job, &variables, rules)?;
     no_host_socket(job, &variables)?;
     job.services.iter().try_for_each(|service| service_environment(&variables, service).map(drop))?;
-    let memory = split_memory(ask.size, services.len(), ask.service_memory)
+    let memory = split_memory(ask.size, services.len(), ask.service_memory, ask.helper_memory.as_ref())
         .ok_or(PlanError::NoMemory { services: services.len(), size: ask.size })?;
     if !fleet.broker.agents.contains_key(&ask.arch.to_string()) {
         return Err(PlanError::NoAgent(ask.arch));
@@ -164,7 +164,7 @@ fn words(ask: &Ask, memory: MemorySplit, build: &BuildPlan, region: &str) -> Vec
     let mut words = ask.words.clone();
     words.extend([
         format!("Size: {}{disk}{arch}{spot} ({})", ask.size, ask.why),
-        format!("Memory: {} MB for the script, {} MB for the helper", memory.build_mib, memory.helper_mib),
+        format!("Memory: {} MB for the script, {}", memory.build_mib, helper_words(ask, memory.helper_mib)),
     ]);
     if let Some(price) = price_per_minute(region, ask.size, ask.arch, ask.disk_gib) {
         let most = if ask.spot { "at most " } else { "" };
@@ -178,6 +178,15 @@ fn words(ask: &Ask, memory: MemorySplit, build: &BuildPlan, region: &str) -> Vec
     }
     words.push(format!("Image: {}", build.image));
     words
+}
+
+fn helper_words(ask: &Ask, given_mib: u32) -> String {
+    let given = format!("{given_mib} MB for the helper");
+    match &ask.helper_memory {
+        None => given,
+        Some(helper) if helper.figure.0 == u64::from(given_mib) => format!("{given} ({})", helper.given_by),
+        Some(helper) => format!("{given} ({} asks for {}, less than the helper needs)", helper.given_by, helper.figure),
+    }
 }
 
 impl Arch {

@@ -1,8 +1,9 @@
 //! Owns what a job would ask for as a pod: Kubernetes' requests and limits, from its variables and the runner's settings
 //! (runner-behaviour.md §8.2).
 //!
-//! A task is sized as a whole, so what counts is the larger of request and limit of each container, and their sum. A
-//! variable counts without a `…_overwrite_max_allowed`: the fleet's ceilings are the bound then.
+//! A task is sized as a whole, so what counts is the larger of request and limit of each container, and their sum. The
+//! helper's figure alone is not the size of a task. A variable counts without a `…_overwrite_max_allowed`: the fleet's
+//! ceilings are the bound then.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,6 +12,7 @@ use crate::config::JobSettings;
 use crate::gitlab::{Service, Variables};
 
 use super::ask::AskError;
+use super::memory::HelperMemory;
 use super::quantity::{Mib, Millicpu, QuantityError};
 
 /// A sum, and where its first part comes from.
@@ -30,6 +32,7 @@ pub(super) struct Pod {
     pub storage: Option<Figure<Mib>>,
     /// Of each service.
     pub service_memory: Option<Mib>,
+    pub helper_memory: Option<HelperMemory>,
     /// Lines for the log: what a variable replaced.
     pub words: Vec<String>,
 }
@@ -41,12 +44,14 @@ pub(super) fn pod(variables: &Variables, services: &[Service], settings: &JobSet
     let memory = reader.sum(&MEMORY, services, true)?;
     let storage = reader.sum(&STORAGE, services, false)?;
     let service_memory = reader.larger(&MEMORY, SERVICE, None)?.map(|figure| figure.amount);
+    let helper_memory = reader.helper_memory()?;
     let words = if services.is_empty() { reader.words_without_services() } else { reader.words };
     Ok(Pod {
         cpu: cpu.map(|f| f.of(Millicpu)),
         memory: memory.map(|f| f.of(Mib)),
         storage: storage.map(|f| f.of(Mib)),
         service_memory: service_memory.map(Mib),
+        helper_memory,
         words,
     })
 }
@@ -85,6 +90,12 @@ const HELPER: Container = ("HELPER_", "helper_", "Helper");
 const SERVICE: Container = ("SERVICE_", "service_", "Service");
 const POD: Container = ("POD_", "pod_", "Pod");
 
+const REQUEST: (&str, &str, &str) = ("REQUEST", "request", "Request");
+const LIMIT: (&str, &str, &str) = ("LIMIT", "limit", "Limit");
+
+/// Less than this is a figure without its unit: `512` is 512 bytes.
+const LEAST_SENSIBLE_MIB: u64 = 16;
+
 struct Reader<'a> {
     variables: &'a Variables,
     settings: &'a JobSettings,
@@ -95,7 +106,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Build, helper and services; a figure for the pod as a whole counts where it is larger.
     fn sum(&mut self, what: &Resource, services: &[Service], pod: bool) -> Result<Option<Figure<u64>>, AskError> {
-        let mut parts = vec![self.larger(what, BUILD, None)?, self.larger(what, HELPER, None)?];
+        let mut parts = vec![self.larger(what, BUILD, None)?];
         for service in services {
             let own: Variables = service.variables.iter().cloned().collect();
             parts.push(self.larger(what, SERVICE, Some(&own))?);
@@ -105,11 +116,24 @@ impl Reader<'_> {
             by_job: sum.by_job || part.by_job,
             source: if part.by_job && !sum.by_job { part.source } else { sum.source },
         });
+        let helper = self.larger(what, HELPER, None)?.map_or(0, |helper| helper.amount);
+        let sum = sum.map(|sum| Figure { amount: sum.amount + helper, ..sum });
         let whole = if pod { self.larger(what, POD, None)? } else { None };
         Ok(match (sum, whole) {
             (Some(sum), Some(whole)) if sum.amount >= whole.amount => Some(sum),
             (sum, whole) => whole.or(sum),
         })
+    }
+
+    fn helper_memory(&mut self) -> Result<Option<HelperMemory>, AskError> {
+        let is_limit = self.figure(&MEMORY, HELPER, None, LIMIT)?.is_some();
+        let Some(Figure { amount, source: given_by, .. }) = self.larger(&MEMORY, HELPER, None)? else {
+            return Ok(None);
+        };
+        if amount < LEAST_SENSIBLE_MIB {
+            return Err(AskError::HelperMemory { given_by });
+        }
+        Ok(Some(HelperMemory { figure: Mib(amount), is_limit, given_by }))
     }
 
     fn larger(
@@ -118,8 +142,8 @@ impl Reader<'_> {
         container: Container,
         own: Option<&Variables>,
     ) -> Result<Option<Figure<u64>>, AskError> {
-        let request = self.figure(what, container, own, ("REQUEST", "request", "Request"))?;
-        let limit = self.figure(what, container, own, ("LIMIT", "limit", "Limit"))?;
+        let request = self.figure(what, container, own, REQUEST)?;
+        let limit = self.figure(what, container, own, LIMIT)?;
         Ok(match (request, limit) {
             (Some(request), Some(limit)) => Some(if limit.amount >= request.amount { limit } else { request }),
             (request, limit) => limit.or(request),
@@ -205,6 +229,7 @@ mod tests {
             (&[("KUBERNETES_CPU_REQUEST", "1"), ("KUBERNETES_CPU_LIMIT", "2")], &[], 0, Some(2000), None, None),
             (&[("KUBERNETES_CPU_REQUEST", "3"), ("KUBERNETES_CPU_LIMIT", "2")], &[], 0, Some(3000), None, None),
             (&[("KUBERNETES_CPU_REQUEST", "1")], &[("helper_cpu_limit", "500m")], 0, Some(1500), None, None),
+            (&[("KUBERNETES_HELPER_MEMORY_LIMIT", "1Gi")], &[("helper_cpu_limit", "500m")], 0, None, None, None),
             (&[("KUBERNETES_SERVICE_CPU_REQUEST", "1")], &[], 2, Some(2000), None, None),
             (&[("KUBERNETES_SERVICE_CPU_REQUEST", "1")], &[], 0, None, None, None),
             (&[("KUBERNETES_CPU_REQUEST", "1"), ("KUBERNETES_POD_CPU_LIMIT", "4")], &[], 0, Some(4000), None, None),
@@ -261,6 +286,30 @@ mod tests {
                 (got, _) => panic!("{variable}={value}: {got:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_helpers_figure_is_the_larger_of_request_and_limit_and_a_variable_beats_a_setting() {
+        const REQUEST: &str = "KUBERNETES_HELPER_MEMORY_REQUEST";
+        const LIMIT: &str = "KUBERNETES_HELPER_MEMORY_LIMIT";
+        for (variables, settings, expected) in [
+            (&[][..], &[][..], None),
+            (&[(LIMIT, "1Gi")], &[], Some((1024, true, "variable KUBERNETES_HELPER_MEMORY_LIMIT"))),
+            (&[(REQUEST, "256Mi")], &[], Some((256, false, "variable KUBERNETES_HELPER_MEMORY_REQUEST"))),
+            (&[(REQUEST, "2Gi"), (LIMIT, "1Gi")], &[], Some((2048, true, "variable KUBERNETES_HELPER_MEMORY_REQUEST"))),
+            (&[(LIMIT, " ")], &[("helper_memory_limit", "1Gi")], Some((1024, true, "setting helper_memory_limit"))),
+            (
+                &[(LIMIT, "512Mi")],
+                &[("helper_memory_limit", "1Gi")],
+                Some((512, true, "variable KUBERNETES_HELPER_MEMORY_LIMIT")),
+            ),
+        ] {
+            let helper = read(variables, settings, 0).unwrap().helper_memory;
+            let helper = helper.as_ref().map(|h| (h.figure.0, h.is_limit, h.given_by.as_str()));
+            assert_eq!(helper, expected, "{variables:?} {settings:?}");
+        }
+        let error = read(&[(LIMIT, "512")], &[], 0).unwrap_err().to_string();
+        assert!(error.contains("`512Mi`") && error.contains(LIMIT), "{error}");
     }
 
     #[test]

@@ -215,6 +215,8 @@ async fn requests_and_limits_have_defaults_and_maxima() {
             ("cpu_request", "500m"),
             ("helper_cpu_limit", "500m"),
             ("memory_limit", "3Gi"),
+            ("helper_memory_limit", "512Mi"),
+            ("helper_memory_limit_overwrite_max_allowed", "1Gi"),
             ("ephemeral_storage_request", "30Gi"),
             ("cpu_request_overwrite_max_allowed", "2"),
             ("service_memory_limit_overwrite_max_allowed", "1Gi"),
@@ -228,11 +230,18 @@ theirs: {script: [echo ran]}
 overwritten: {variables: {KUBERNETES_CPU_REQUEST: '2'}, script: [echo ran]}
 above: {variables: {KUBERNETES_CPU_REQUEST: '3'}, script: [echo ran]}
 pod: {variables: {KUBERNETES_POD_MEMORY_REQUEST: 9Gi}, script: [echo ran]}
+helper: {variables: {KUBERNETES_HELPER_MEMORY_LIMIT: 1Gi}, script: [echo ran]}
+helper_above: {variables: {KUBERNETES_HELPER_MEMORY_LIMIT: 2Gi}, script: [echo ran]}
 without_maximum: {variables: {KUBERNETES_CPU_LIMIT: '4'}, script: [echo ran]}
 ",
     )
     .await;
-    jobs["theirs"].passed().says(&["Size: 1 vCPU, 3 GB, 30 GB of disk"]).never_says(&["overwritten"]);
+    jobs["theirs"]
+        .passed()
+        .says(&["Size: 1 vCPU, 4 GB, 30 GB of disk", "512 MB for the helper (setting helper_memory_limit)"])
+        .never_says(&["overwritten"]);
+    jobs["helper"].passed().says(&["\"HelperMemoryLimit\" overwritten with \"1Gi\"", "1024 MB for the helper"]);
+    jobs["helper_above"].failed("runner_configuration_error").says(&["\"HelperMemoryLimit\" requested \"2Gi\""]);
     jobs["overwritten"].passed().says(&["\"CPURequest\" overwritten with \"2\"", "Size: 4 vCPU, 8 GB"]);
     jobs["above"]
         .failed("runner_configuration_error")
@@ -258,7 +267,9 @@ asked:
     KUBERNETES_MEMORY_LIMIT: 5Gi
     KUBERNETES_EPHEMERAL_STORAGE_LIMIT: 25Gi
   script: [echo ran]
+helper: {variables: {KUBERNETES_HELPER_MEMORY_LIMIT: 1Gi}, script: [echo ran]}
 above: {variables: {KUBERNETES_CPU_LIMIT: '8'}, script: [echo ran]}
+helper_above: {variables: {KUBERNETES_HELPER_MEMORY_REQUEST: 16Gi}, script: [echo ran]}
 wrong: {variables: {KUBERNETES_MEMORY_REQUEST: much}, script: [echo ran]}
 arm: {variables: {KUBERNETES_NODE_SELECTOR_ARCH: kubernetes.io/arch=arm64}, script: [echo ran]}
 unread:
@@ -274,7 +285,17 @@ unread:
     )
     .await;
     jobs["asked"].passed().says(&["Size: 2 vCPU, 5 GB, 25 GB of disk (variable KUBERNETES_CPU_LIMIT"]);
+    jobs["helper"].passed().says(&[
+        "Size: 1 vCPU, 3 GB (the default: no `cpu-` or `mem-` tag; 1 vCPU, 2 GB without variable \
+         KUBERNETES_HELPER_MEMORY_LIMIT)",
+        "Memory: 2048 MB for the script, 1024 MB for the helper (variable KUBERNETES_HELPER_MEMORY_LIMIT)",
+    ]);
     jobs["above"].failed("runner_configuration_error").says(&["this runner gives at most 4 vCPU", "`size.max_cpu`"]);
+    jobs["helper_above"].failed("runner_configuration_error").says(&[
+        "16 GB for the helper by variable KUBERNETES_HELPER_MEMORY_REQUEST",
+        "this runner gives at most 16 GB",
+        "`size.max_memory`",
+    ]);
     jobs["wrong"].failed("runner_configuration_error").says(&["variable `KUBERNETES_MEMORY_REQUEST`"]);
     jobs["arm"].failed("runner_configuration_error").says(&["this deployment has no agent for arm64"]);
     jobs["unread"].passed().never_says(&["overwritten"]);
