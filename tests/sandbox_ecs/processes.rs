@@ -159,7 +159,11 @@ async fn a_container_reads_about_itself_and_its_task() {
     assert_eq!((&of_task["Limits"]["Memory"], &of_task["LaunchType"]), (&2048.into(), &"FARGATE".into()));
     assert_eq!(of_task["Containers"].as_array().unwrap().len(), 2);
     assert_eq!(stats.as_object().unwrap().len(), 2);
-    assert!(get("/stats").await["read"].is_string());
+    let used = |stats: &Value| stats["memory_stats"]["usage"].as_u64().unwrap();
+    assert!(stats.as_object().unwrap().values().all(|stats| used(stats) > 100_000), "{stats}");
+    let own = get("/stats").await;
+    assert!(own["read"].is_string() && own["name"] == "build" && used(&own) > 100_000, "{own}");
+    assert!(own["cpu_stats"]["cpu_usage"]["total_usage"].is_u64(), "{own}");
     assert!(of_task["PullStartedAt"].is_string() && of_task["PullStoppedAt"].is_string());
     assert_eq!(reqwest::get(format!("{uri}0")).await.unwrap().status(), 404);
     assert!(world.traffic.seen().iter().any(|seen| seen.server == "metadata"));

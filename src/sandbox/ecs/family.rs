@@ -38,6 +38,33 @@ struct Entry {
     process: Process,
     parent: u32,
     group: u32,
+    used: Used,
+}
+
+/// What processes have used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Used {
+    /// Of CPU, with that of their ended children.
+    pub(super) nanoseconds: u64,
+    /// Bytes in memory.
+    pub(super) memory: u64,
+}
+
+/// What each of the processes `roots` has used with its descendants, in their order.
+pub(super) fn used(roots: &[u32]) -> Vec<Used> {
+    let entries: Vec<Entry> = entries().collect();
+    let of = |root: &u32| {
+        let (mut sum, mut ahead) = (Used::default(), vec![*root]);
+        while let Some(pid) = ahead.pop() {
+            for entry in entries.iter().filter(|entry| entry.process.pid == pid) {
+                sum.nanoseconds += entry.used.nanoseconds;
+                sum.memory += entry.used.memory;
+            }
+            ahead.extend(entries.iter().filter(|entry| entry.parent == pid).map(|entry| entry.process.pid));
+        }
+        sum
+    };
+    roots.iter().map(of).collect()
 }
 
 impl Family {
@@ -120,7 +147,10 @@ fn entries() -> impl Iterator<Item = Entry> {
         let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
         let process = Process { pid, started: number(19)? };
         let (parent, group) = (u32::try_from(number(1)?).ok()?, u32::try_from(number(2)?).ok()?);
-        Some(Entry { process, parent, group })
+        // Both count in hundredths of a second and in pages of 4 KiB.
+        let ticks: u64 = (11..15).filter_map(number).sum();
+        let used = Used { nanoseconds: ticks * 10_000_000, memory: number(21).unwrap_or_default() * 4096 };
+        Some(Entry { process, parent, group, used })
     })
 }
 

@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::family::{Used, used};
 use super::json::text;
 use super::state::Shared;
 use super::task::{Container, Stamps, Task, stamp};
@@ -18,8 +19,8 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v4/{id}", get(|state, id| answer(state, id, container_json)))
         .route("/v4/{id}/task", get(|state, id| answer(state, id, |shared, task, _| task_json(shared, task))))
-        .route("/v4/{id}/stats", get(|state, id| answer(state, id, |shared, _, container| stats(shared, container))))
-        .route("/v4/{id}/task/stats", get(|state, id| answer(state, id, |shared, task, _| task_stats(shared, task))))
+        .route("/v4/{id}/stats", get(|state, id| stats(state, id, false)))
+        .route("/v4/{id}/task/stats", get(|state, id| stats(state, id, true)))
         .with_state(shared)
 }
 
@@ -98,16 +99,36 @@ fn container_json(shared: &Shared, task: &Task, container: &Container) -> Value 
     json
 }
 
-/// What a process says of itself stands in /proc; the endpoint counts nothing here.
-fn stats(shared: &Shared, container: &Container) -> Value {
+/// What one container has used, or each that runs of its task.
+async fn stats(State(shared): State<Arc<Shared>>, Path(id): Path<String>, of_task: bool) -> Response {
+    let task_id = id.split('-').next().unwrap_or_default();
+    let task = shared.look(task_id, Task::clone);
+    let Some(task) = task.filter(|task| task.containers.iter().any(|container| container.metadata_id == id)) else {
+        return (StatusCode::NOT_FOUND, format!("V4 metadata handler: unable to find `{id}`")).into_response();
+    };
+    let running = shared.host.of_task(&task);
+    // Outside of the state's lock: all processes of this machine are looked at.
+    let used = used(&running.iter().map(|(_, running)| running.pid).collect::<Vec<_>>());
+    let all = running.iter().zip(used).filter_map(|((name, _), used)| {
+        let container = task.containers.iter().find(|container| container.name == *name)?;
+        Some((container, container_stats(&shared, container, used)))
+    });
+    match of_task {
+        true => {
+            Json(all.map(|(container, json)| (container.runtime_id.clone(), json)).collect::<Value>()).into_response()
+        }
+        false => {
+            let mut own = all.filter(|(container, _)| container.metadata_id == id);
+            Json(own.next().map_or(Value::Null, |(_, json)| json)).into_response()
+        }
+    }
+}
+
+fn container_stats(shared: &Shared, container: &Container, used: Used) -> Value {
     json!({
         "read": stamp(shared.now(), Stamps::Text), "name": container.name, "id": container.runtime_id,
         "num_procs": 0, "pids_stats": {}, "networks": {},
-        "cpu_stats": {"cpu_usage": {"total_usage": 0}, "online_cpus": 1}, "memory_stats": {"usage": 0},
+        "cpu_stats": {"cpu_usage": {"total_usage": used.nanoseconds}, "online_cpus": 1},
+        "memory_stats": {"usage": used.memory, "stats": {}},
     })
-}
-
-fn task_stats(shared: &Shared, task: &Task) -> Value {
-    let running = task.containers.iter().filter(|container| container.last_status == "RUNNING");
-    running.map(|container| (container.runtime_id.clone(), stats(shared, container))).collect()
 }
