@@ -32,6 +32,17 @@ const RATES: [Rates; 1] = [Rates {
     as_of: "April 2026",
 }];
 
+/// Dollars an hour for a task's public IPv4 address (aws.md §8).
+const PUBLIC_ADDRESS_HOUR: f64 = 0.005;
+
+impl Price {
+    /// Dollars for a task that Fargate counts for `seconds`, a minute at least.
+    pub fn of_run(&self, seconds: f64, public_address: bool) -> f64 {
+        let address = if public_address { PUBLIC_ADDRESS_HOUR / 60.0 } else { 0.0 };
+        (self.per_minute + address) * seconds.max(60.0) / 60.0
+    }
+}
+
 /// What a minute of a task costs on demand in `region`; `None` where the region's prices are not known.
 pub fn price_per_minute(region: &str, size: TaskSize, arch: Arch, disk_gib: Option<u32>) -> Option<Price> {
     let rates = RATES.iter().find(|rates| rates.region == region)?;
@@ -58,6 +69,9 @@ mod tests {
         assert!((price(4096, 8, Arch::Amd64) - 0.00329).abs() < 0.00001);
         assert!((price(1024, 2, Arch::Arm64) / price(1024, 2, Arch::Amd64) - 0.80).abs() < 0.01);
         let size = TaskSize { cpu_units: 1024, memory_mib: 2048 };
+        let minute = price_per_minute("us-east-1", size, Arch::Amd64, None).unwrap();
+        assert_eq!(minute.of_run(20.0, false), minute.per_minute);
+        assert!((minute.of_run(7200.0, true) - 120.0 * minute.per_minute - 0.01).abs() < 0.000_001);
         assert_eq!(price_per_minute("mars-1", size, Arch::Amd64, None), None);
     }
 }
