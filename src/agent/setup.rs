@@ -250,6 +250,8 @@ mod tests {
             trace: "before\n".into(),
             grant: "g".into(),
             settings,
+            timeline: Default::default(),
+            task: None,
         };
         let broker = BrokerClient::new(http_client(Sender::Helper).unwrap(), "http://127.0.0.1:1".parse().unwrap());
         set_up(&answer, &broker, Path::new("/builds")).unwrap()

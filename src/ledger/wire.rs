@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::plan::{Arch, MemorySplit, TaskSize};
 
 /// `POST /open`: opens a ticket, the one moment after which a job is never launched again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,43 @@ pub struct OpenAnswer {
     /// What the runner's owner has set.
     #[serde(default)]
     pub settings: RunnerSettings,
+    /// What happened to the job before; an older broker does not send it.
+    #[serde(default)]
+    pub timeline: Timeline,
+    /// The task that the helper runs in; an older broker does not send it.
+    #[serde(default)]
+    pub task: Option<TaskFacts>,
+}
+
+/// When a job's first steps were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timeline {
+    /// GitLab's hook came.
+    pub hook_at: Option<Timestamp>,
+    /// GitLab gave the job to us.
+    pub claimed_at: Option<Timestamp>,
+    /// The `RunTask` of this task was sent.
+    pub launched_at: Option<Timestamp>,
+}
+
+/// What the price of a task depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskFacts {
+    /// Its size.
+    pub size: TaskSize,
+    /// How its memory is split.
+    pub memory: MemorySplit,
+    /// 21 to 200; `None` for the 20 GiB that come with every task.
+    pub disk_gib: Option<u32>,
+    /// Its processor.
+    pub arch: Arch,
+    /// It runs on spot capacity.
+    pub spot: bool,
+    /// It has a public address.
+    pub public_address: bool,
+    /// The AWS region.
+    pub region: String,
 }
 
 /// Settings of the runner that act inside the task, as its owner wrote them (runner-behaviour.md §9.2).

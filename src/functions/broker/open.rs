@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 use tracing::{error, info};
 
 use crate::cache::object::{CacheSettings, cache_objects};
-use crate::config::{Cache, JobSettings};
+use crate::config::{Cache, Fleet, JobSettings};
 use crate::gitlab::{Job, job_variables};
 use crate::ledger::keys::is_proof;
-use crate::ledger::wire::{OpenAnswer, OpenRequest, RunnerFacts, RunnerSettings};
+use crate::ledger::wire::{OpenAnswer, OpenRequest, RunnerFacts, RunnerSettings, TaskFacts, Timeline};
 use crate::ledger::{CacheGrant, Claim, Grant, OpenRefused, Record, Ticket};
 use crate::plan::build_place;
 
@@ -95,8 +95,28 @@ impl Broker {
             trace: record.trace.clone(),
             grant: grant.sign(&self.keys.get().grant_key.current),
             settings,
+            timeline: Timeline {
+                hook_at: None,
+                claimed_at: Some(record.claimed_at),
+                launched_at: record.attempt.as_ref().map(|attempt| attempt.at),
+            },
+            task: task_facts(record, &self.fleet),
         })
     }
+}
+
+/// What the helper needs to name the price of its task.
+fn task_facts(record: &Record, fleet: &Fleet) -> Option<TaskFacts> {
+    let (plan, attempt) = (record.plan.as_ref()?, record.attempt.as_ref()?);
+    Some(TaskFacts {
+        size: plan.size,
+        memory: plan.memory,
+        disk_gib: plan.disk_gib,
+        arch: plan.arch,
+        spot: attempt.run_task["capacity_provider"] == "FARGATE_SPOT",
+        public_address: fleet.tasks.assign_public_ip,
+        region: fleet.region.clone(),
+    })
 }
 
 /// What acts inside the task.
