@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustix::fs::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use super::link::{Link, Listener};
 use super::secrets_pipe::LaunchSecrets;
 use super::setup::{Setup, set_up};
 use super::signals::Signals;
+use super::summary::{Figures, Sampler};
 use super::timeouts::Timeouts;
 use super::trace::{Finished, Trace, TraceSettings};
 use super::tree::adopt_orphans;
@@ -141,7 +143,16 @@ async fn run(
     let refusal = refusal.map(|message| Outcome::failed(FailureReason::RunnerConfigurationError, message));
     let outcome = match unsupported(&context.job).or(refusal) {
         Some(refused) => refused,
-        None => Flow { context: &mut context, build, signals: &signals, timeouts: &timeouts }.run().await,
+        None => {
+            let (sampler, began) = (Sampler::start(), Timestamp::now());
+            let flow = Flow { context: &mut context, build, signals: &signals, timeouts: &timeouts };
+            let outcome = flow.run().await;
+            let (seen, stages) = (sampler.finish().await, context.log.section_times());
+            let figures = Figures::new(answer.timeline, answer.task.clone(), seen, stages, began, Timestamp::now());
+            info!(job.id = %context.job.id, "summary of job {}: {}", context.job.id, figures.json());
+            figures.tell(&context.log);
+            outcome
+        }
     };
     info!(job.id = %context.job.id, "job {} ended: {}", context.job.id, outcome.state());
     context.log.end(&outcome);

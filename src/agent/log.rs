@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -57,6 +58,8 @@ struct Shared {
     services: BTreeMap<u8, Filters>,
     settings: LogSettings,
     output: Output,
+    /// How long each section took.
+    sections: Vec<(String, Duration)>,
 }
 
 impl Default for JobLog {
@@ -73,14 +76,14 @@ impl JobLog {
         let begun = settings.begun.clone();
         let settings = LogSettings { begun: Vec::new(), ..settings };
         let output = Output::new(begun, settings.limit.unwrap_or(OUTPUT_LIMIT), settings.timestamps);
-        let shared = Shared { runner, job, services: BTreeMap::new(), settings, output };
+        let shared = Shared { runner, job, services: BTreeMap::new(), settings, output, sections: Vec::new() };
         JobLog { shared: Arc::new(Mutex::new(shared)), sections }
     }
 
     /// Masks these values, too, from here on; only between two lines.
     pub fn mask(&self, values: impl IntoIterator<Item = String>) {
         let mut shared = self.shared();
-        let Shared { runner, job, services, settings, output } = &mut *shared;
+        let Shared { runner, job, services, settings, output, .. } = &mut *shared;
         settings.masking.values.extend(values.into_iter().filter(|value| !value.is_empty()));
         for filters in [runner, job].into_iter().chain(services.values_mut()) {
             output.append(&filters.finish());
@@ -91,7 +94,7 @@ impl JobLog {
     /// Writes bytes as they are, before masking and framing.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut shared = self.shared();
-        let Shared { runner, job, services, settings, output } = &mut *shared;
+        let Shared { runner, job, services, settings, output, .. } = &mut *shared;
         let filters = match stream {
             Stream::Runner => runner,
             Stream::Job => job,
@@ -146,7 +149,32 @@ impl JobLog {
 
     /// The same for a name that is made at run time.
     pub fn named_section(&self, name: String, headline: &str) -> Section {
-        Section::begin(self.clone(), name, headline, self.sections)
+        Section::begin(self.clone(), name, "", headline, self.sections)
+    }
+
+    /// A section that GitLab shows folded.
+    pub fn folded_section(&self, name: &str, headline: &str) -> Section {
+        let options = "[hide_duration=true,collapsed=true]";
+        Section::begin(self.clone(), name.to_owned(), options, headline, self.sections)
+    }
+
+    /// Whether the server folds sections.
+    pub fn has_sections(&self) -> bool {
+        self.sections
+    }
+
+    /// Adds to the time of a section; one that is tried again counts as a whole.
+    pub(super) fn took(&self, name: &str, span: Duration) {
+        let mut shared = self.shared();
+        match shared.sections.iter_mut().find(|(other, _)| other == name) {
+            Some((_, sum)) => *sum += span,
+            None => shared.sections.push((name.to_owned(), span)),
+        }
+    }
+
+    /// How long each section took, in the order of their first ends.
+    pub(super) fn section_times(&self) -> Vec<(String, Duration)> {
+        self.shared().sections.clone()
     }
 
     /// Ends what a stage writes for now: a line that is not complete is complete.

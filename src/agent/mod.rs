@@ -24,6 +24,7 @@ pub mod helper;
 mod link;
 pub mod log;
 mod memory;
+mod metadata;
 mod output;
 mod ownership;
 mod process;
@@ -37,6 +38,7 @@ mod setup;
 mod shell;
 mod signals;
 mod stages;
+mod summary;
 mod task_variables;
 #[cfg(test)]
 mod testing;

@@ -6,10 +6,11 @@ use regex::Regex;
 use crate::run::{Ended, job, jobs};
 use crate::support::{Gate, Story, in_time, until};
 
-/// The log with its times taken out.
+/// The log with its times taken out, and without the summary, which is full of them.
 fn timeless(log: &str) -> String {
+    let summary = Regex::new(r"(?s)section_start:[0-9]+:mayfly_summary.*section_end:[0-9]+:mayfly_summary\r\x1b\[0K");
     let times = Regex::new(r"section_(start|end):[0-9]+:").expect("an expression");
-    times.replace_all(log, "section_$1:T:").into_owned()
+    times.replace_all(&summary.expect("an expression").replace(log, ""), "section_$1:T:").into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,6 +62,39 @@ folded:
         section_end:T:section_script_step_1\r\x1b[0K\ntwo\n\
         section_end:T:step_script";
     assert!(folded.contains(expected), "{folded}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folded_section_tells_where_time_and_money_went() {
+    let job = job("
+job:
+  variables: {FF_TIMESTAMPS: 'false'}
+  script: [sleep 2]
+")
+    .await;
+
+    job.passed().says(&[
+        "section_start:",
+        ":mayfly_summary[hide_duration=true,collapsed=true]\r\x1b[0K\x1b[0K\x1b[36;1mWhere time and money went\x1b[0;m\n",
+        "Before the job: ",
+        "\n  claim to RunTask ",
+        "\n  provisioning ",
+        "\n  image pull ",
+        "The job: step_script took 2.",
+        "\n  get_sources ",
+        "\n  step_script ",
+        "\nCPU: ",
+        " of 1 vCPU on average, ",
+        "\nMemory: ",
+        " of 2048 MB on average, ",
+        "(script ",
+        " of 1792, helper ",
+        " of 256)\nPrice: $0.000",
+        " for 1m0s, the least that Fargate counts",
+        "\nsection_end:",
+        ":mayfly_summary\r\x1b[0K\x1b[0K\x1b[32;1mJob succeeded",
+    ]);
+    job.never_says(&["script 0 of", "helper 0 of"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,6 @@
 
 mod hosts;
 mod logs;
-mod metadata;
 mod ready;
 mod stage;
 

@@ -10,10 +10,11 @@ use secrecy::ExposeSecret;
 use crate::agent::context::Context;
 use crate::agent::link::Link;
 use crate::agent::log::JobLog;
+use crate::agent::metadata;
 use crate::plan::{Readiness, ServiceFacts, ServiceFailure, service_facts, service_warning};
 
+use super::hosts;
 use super::ready::{Ready, wait};
-use super::{hosts, metadata};
 
 /// As long as Kubernetes' pods may take to be ready (`poll_timeout`), where the job itself names the port.
 const PATIENCE_IF_ASKED: Duration = Duration::from_secs(180);
