@@ -150,7 +150,7 @@ async fn run(
             let (seen, stages) = (sampler.finish().await, context.log.section_times());
             let figures = Figures::new(answer.timeline, answer.task.clone(), seen, stages, began, Timestamp::now());
             info!(job.id = %context.job.id, "summary of job {}: {}", context.job.id, figures.json());
-            figures.tell(&context.log);
+            figures.write_to(&context.log);
             outcome
         }
     };

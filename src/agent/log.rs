@@ -164,7 +164,7 @@ impl JobLog {
     }
 
     /// Adds to the time of a section; one that is tried again counts as a whole.
-    pub(super) fn took(&self, name: &str, span: Duration) {
+    pub(super) fn add_section_time(&self, name: &str, span: Duration) {
         let mut shared = self.shared();
         match shared.sections.iter_mut().find(|(other, _)| other == name) {
             Some((_, sum)) => *sum += span,

@@ -1,4 +1,4 @@
-//! Asks Fargate how the task and its containers are (aws.md §2.6).
+//! Reads the task metadata endpoint: the task's times, its containers and what they use (aws.md §2.6).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,12 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-/// Where Fargate tells every container who answers.
+/// The variable with the endpoint's URL, which Fargate sets in every container.
 const ENDPOINT: &str = "ECS_CONTAINER_METADATA_URI_V4";
-/// It is on this machine.
+/// How long an answer may take; the endpoint is on this machine.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Nine containers take some 20 KiB.
+/// More than this is not read. The figures of nine containers have some 20 KiB.
 const LARGEST_ANSWER: usize = 1 << 20;
 
 /// One container of our task.
@@ -21,8 +22,8 @@ pub(super) struct Container {
     /// Its name in the task definition.
     pub(super) name: String,
     /// The key of its figures.
-    docker_id: String,
-    started_at: String,
+    docker_id: Option<String>,
+    started_at: Option<String>,
     /// Once it has ended.
     pub(super) exit_code: Option<i64>,
 }
@@ -32,49 +33,9 @@ pub(super) struct Container {
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Task {
     pub(super) containers: Vec<Container>,
-    pull_started_at: String,
-    pull_stopped_at: String,
-    ephemeral_storage_metrics: Storage,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Storage {
-    utilized: u64,
-}
-
-/// What a container has used, as Docker counts it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct ContainerStats {
-    cpu_stats: CpuStats,
-    memory_stats: MemoryStats,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct CpuStats {
-    cpu_usage: CpuUsage,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct CpuUsage {
-    total_usage: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct MemoryStats {
-    usage: u64,
-    stats: MemoryDetail,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct MemoryDetail {
-    inactive_file: u64,
-    total_inactive_file: u64,
+    pull_started_at: Option<String>,
+    pull_stopped_at: Option<String>,
+    ephemeral_storage_metrics: Value,
 }
 
 /// What a container has used up to now.
@@ -89,47 +50,63 @@ pub(super) struct Used {
 impl Task {
     /// When the first image's pull began: Fargate's bill begins there.
     pub(super) fn pull_started(&self) -> Option<Timestamp> {
-        self.pull_started_at.parse().ok()
+        time(self.pull_started_at.as_ref())
     }
 
     /// When the last image was there.
     pub(super) fn pull_stopped(&self) -> Option<Timestamp> {
-        self.pull_stopped_at.parse().ok()
+        time(self.pull_stopped_at.as_ref())
     }
 
     /// When the last of the containers `names` started.
     pub(super) fn started(&self, names: &[&str]) -> Option<Timestamp> {
         let of = self.containers.iter().filter(|container| names.contains(&container.name.as_str()));
-        of.filter_map(|container| container.started_at.parse().ok()).max()
+        of.filter_map(|container| time(container.started_at.as_ref())).max()
     }
 
     /// MiB of the task's disk that are used.
     pub(super) fn disk_mib(&self) -> u64 {
-        self.ephemeral_storage_metrics.utilized
+        number(&self.ephemeral_storage_metrics, "/Utilized")
     }
 }
 
-/// The containers of our task; nothing where nobody answers, which is no reason to fail a job.
+/// The containers of our task; none without an answer, which is no reason to fail a job.
 pub(super) async fn containers() -> Vec<Container> {
     task().await.map(|task| task.containers).unwrap_or_default()
 }
 
-/// Our task; `None` where nobody answers.
+/// Our task; `None` without an answer.
 pub(super) async fn task() -> Option<Task> {
     get("task").await
 }
 
-/// What each running container of `task` has used, by its name; `None` where nobody answers.
+/// What each running container of `task` has used, by its name; `None` without an answer.
 pub(super) async fn used(task: &Task) -> Option<BTreeMap<String, Used>> {
-    let mut all: BTreeMap<String, Option<ContainerStats>> = get("task/stats").await?;
+    let all: Value = get("task/stats").await?;
     let used = task.containers.iter().filter_map(|container| {
-        let stats = all.remove(&container.docker_id).flatten()?;
-        let memory = stats.memory_stats;
-        let inactive = memory.stats.inactive_file.max(memory.stats.total_inactive_file);
-        let memory = memory.usage.saturating_sub(inactive);
-        Some((container.name.clone(), Used { cpu_ns: stats.cpu_stats.cpu_usage.total_usage, memory }))
+        let stats = all.get(container.docker_id.as_deref()?).filter(|stats| stats.is_object())?;
+        Some((container.name.clone(), Used::read(stats)))
     });
     Some(used.collect())
+}
+
+impl Used {
+    /// Reads what Docker's statistics say of one container; the two generations of cgroups have a name each.
+    fn read(stats: &Value) -> Used {
+        let inactive = ["inactive_file", "total_inactive_file"];
+        let inactive = inactive.map(|name| number(stats, &format!("/memory_stats/stats/{name}")));
+        let memory = number(stats, "/memory_stats/usage");
+        let inactive = inactive.into_iter().max().unwrap_or_default();
+        Used { cpu_ns: number(stats, "/cpu_stats/cpu_usage/total_usage"), memory: memory.saturating_sub(inactive) }
+    }
+}
+
+fn number(json: &Value, place: &str) -> u64 {
+    json.pointer(place).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn time(text: Option<&String>) -> Option<Timestamp> {
+    text?.parse().ok()
 }
 
 async fn get<T: DeserializeOwned>(what: &str) -> Option<T> {
@@ -166,15 +143,31 @@ async fn ask(url: &str) -> reqwest::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn odd_and_missing_fields_spoil_no_answer() {
         let text = r#"{"Containers": [{"Name": "build", "DockerId": "a", "StartedAt": "2026-04-01T10:00:05Z", "Odd": 1},
-            {"Name": "svc-0", "ExitCode": 3}], "PullStartedAt": "soon", "PullStoppedAt": "2026-04-01T10:00:04Z"}"#;
+            {"Name": "svc-0", "ExitCode": 3}], "PullStartedAt": "soon", "EphemeralStorageMetrics": null, "PullStoppedAt": "2026-04-01T10:00:04Z"}"#;
         let task: Task = serde_json::from_str(text).unwrap();
         assert_eq!((task.pull_started(), task.disk_mib()), (None, 0));
         assert_eq!(task.pull_stopped(), "2026-04-01T10:00:04Z".parse().ok());
         assert_eq!(task.started(&["helper", "build"]), "2026-04-01T10:00:05Z".parse().ok());
         assert_eq!(task.containers[1].exit_code, Some(3));
+    }
+
+    #[test]
+    fn memory_is_counted_without_what_the_kernel_would_give_up() {
+        for (stats, cpu_ns, memory) in [
+            (
+                json!({"cpu_stats": {"cpu_usage": {"total_usage": 7}}, "memory_stats": {"usage": 100, "stats": null}}),
+                7,
+                100,
+            ),
+            (json!({"cpu_stats": {}, "memory_stats": {"usage": 100, "stats": {"inactive_file": 30}}}), 0, 70),
+            (json!({"memory_stats": {"usage": 100, "stats": {"total_inactive_file": 130}}}), 0, 0),
+        ] {
+            assert_eq!(Used::read(&stats), Used { cpu_ns, memory }, "{stats}");
+        }
     }
 }

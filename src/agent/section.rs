@@ -35,6 +35,6 @@ impl Drop for Section {
     fn drop(&mut self) {
         self.log.end_of_stage();
         self.mark("section_end", "");
-        self.log.took(&self.name, self.began.elapsed());
+        self.log.add_section_time(&self.name, self.began.elapsed());
     }
 }

@@ -147,7 +147,7 @@ pub fn ask(
         memory = Some(setting("size.memory", limits.memory.as_deref(), Mib::read)?.unwrap_or(DEFAULT_MEMORY));
     }
 
-    // A sum of the pod's containers has the helper in it, a figure for the whole task has not.
+    // A sum of the pod's containers has the helper in it, a figure for the whole task does not.
     let for_helper = pod.helper_memory.as_ref().filter(|_| !is_sum);
     let wanted = || asked(cpu, memory, for_helper);
     let size = size_with_helper(cpu, memory, for_helper).ok_or_else(|| AskError::TooLarge { asked: wanted() })?;

@@ -65,7 +65,7 @@ folded:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folded_section_tells_where_time_and_money_went() {
+async fn a_folded_section_shows_where_time_and_money_went() {
     let job = job("
 job:
   variables: {FF_TIMESTAMPS: 'false'}

@@ -14,14 +14,14 @@ use crate::plan::{Advice, Price, advice, price_per_minute};
 /// A span of time and its name.
 pub(super) type Step = (String, Duration);
 
-/// What a job's time and money went to.
+/// The figures of one job.
 #[derive(Clone, Debug, Default)]
 pub(in crate::agent) struct Figures {
     /// From the hook to the job's first stage; a step whose ends are not both known is left out.
     pub(super) before: Vec<Step>,
     /// The job's stages.
     pub(super) stages: Vec<Step>,
-    /// From the start of the images' pull to the end of the job; what Fargate asks money for.
+    /// From the start of the image pull to the end of the job, the time that Fargate bills.
     pub(super) billed: Option<Duration>,
     pub(super) usage: Usage,
     pub(super) task: Option<TaskFacts>,
@@ -82,8 +82,8 @@ impl Figures {
         Some(Cost { price: own, dollars: of(own), advised })
     }
 
-    /// Ends the job's log with a folded section of them; a server that folds nothing gets none.
-    pub(in crate::agent) fn tell(&self, log: &JobLog) {
+    /// Writes them to the job's log as a folded section; a server without sections gets none.
+    pub(in crate::agent) fn write_to(&self, log: &JobLog) {
         let lines = self.lines();
         if lines.is_empty() || !log.has_sections() {
             return;
@@ -92,7 +92,7 @@ impl Figures {
         lines.iter().for_each(|line| log.line(line));
     }
 
-    /// The same for machines, without a word of the job's own.
+    /// The same for machines; without variables, scripts or other text of the job.
     pub(in crate::agent) fn json(&self) -> Value {
         let seconds = |steps: &[Step]| -> Value {
             steps.iter().map(|(name, span)| (name.clone(), json!(span.as_millis() as f64 / 1000.0))).collect()

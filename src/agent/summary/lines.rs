@@ -1,4 +1,4 @@
-//! Writes a job's figures for people.
+//! Makes lines for the job's log of its figures.
 
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_reads_as_a_person_asks() {
+    fn a_summary_has_times_figures_price_and_advice() {
         insta::assert_snapshot!(figures(4096, 8, 0.4, 300).lines().join("\n"), @"
         Before the job: image pull took 33.0 s of 41.0 s
           claim to RunTask                 0.8 s

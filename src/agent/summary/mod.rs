@@ -1,4 +1,4 @@
-//! Where a job's time and money went: measured while it runs, told at the end of its log and to the deployment's owner.
+//! Where a job's time and money went: measured while it runs, written to the end of its log and to the helper's own log.
 
 mod figures;
 mod lines;

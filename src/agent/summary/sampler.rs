@@ -1,4 +1,4 @@
-//! Asks the task metadata endpoint every few seconds what the task uses, as long as somebody answers.
+//! Reads from the task metadata endpoint every few seconds what the task uses, until the endpoint does not answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::agent::metadata::{self, Task};
 /// Between two samples while the job is young, so that short jobs have some, and later.
 const YOUNG: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 const PAUSE: Duration = Duration::from_secs(5);
-/// So many questions in a row without an answer are the last.
+/// After this many requests in a row without an answer the sampler ends.
 const FAILURES: u32 = 3;
 
-/// Samples under way; dropped, they end.
+/// A sampler at work; it ends when it is dropped.
 pub(in crate::agent) struct Sampler {
     began: Instant,
     seen: Arc<Mutex<Seen>>,
     work: JoinHandle<()>,
 }
 
-/// What the endpoint has said.
+/// What the endpoint has answered.
 #[derive(Clone, Debug, Default)]
 pub(in crate::agent) struct Seen {
     pub(super) usage: Usage,
@@ -30,14 +30,14 @@ pub(in crate::agent) struct Seen {
 }
 
 impl Sampler {
-    /// Begins to ask.
+    /// Takes the first sample at once.
     pub(in crate::agent) fn start() -> Self {
         let (began, seen) = (Instant::now(), Arc::new(Mutex::default()));
         let work = tokio::spawn(work(began, Arc::clone(&seen)));
         Sampler { began, seen, work }
     }
 
-    /// Asks a last time.
+    /// Takes a last sample, unless the endpoint does not answer.
     pub(in crate::agent) async fn finish(self) -> Seen {
         let gave_up = self.work.is_finished();
         self.work.abort();

@@ -70,7 +70,7 @@ impl Usage {
         self.samples >= 3 && self.last.saturating_sub(self.first) >= Duration::from_secs(10)
     }
 
-    /// Whether there is something to tell.
+    /// Whether there are two samples with figures.
     pub(super) fn is_measured(&self) -> bool {
         self.memory_peak > 0 && self.last > self.first
     }
@@ -87,7 +87,7 @@ impl Usage {
         (mib(u64::try_from(mean).unwrap_or(u64::MAX)), mib(self.memory_peak))
     }
 
-    /// MiB of the disk, images included; 0 where the endpoint does not say it.
+    /// MiB of the disk, images included; 0 if the endpoint has no figure.
     pub(super) fn disk_peak_mib(&self) -> u64 {
         self.disk_peak_mib
     }
