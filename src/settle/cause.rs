@@ -1,251 +1,243 @@
-//! Why a task stopped, read from ECS's codes and texts (aws.md §2.7).
+//! Finds why a task stopped, from ECS' stop code, reasons and exit codes (aws.md §2.7).
 
-use crate::gitlab::FailureReason;
+use crate::gitlab::FailureReason::{self, RunnerConfigurationError, RunnerInterrupted, RunnerSystemFailure};
+use crate::launch::{BUILD, HELPER};
 use crate::ledger::{StoppedContainer, StoppedTask};
 use crate::plan::Plan;
 
-use super::exits::exit_cause;
-use super::pull::pull_failure;
-use super::words::{has, phrases, readable};
+use super::exit_codes::{killed, own_exit};
+use super::failed_container::FailedContainer;
+use super::phrases::{Phrases, shown};
+use super::pull::{DISK_FULL, disk_full, pull_failure};
+use super::resources::resource_failure;
+use super::start::start_failure;
 
 /// Why a task stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// What GitLab gets, if it must be told.
+    /// The failure reason for GitLab, if the job fails with this cause.
     pub reason: FailureReason,
-    /// Another task may fare better.
+    /// Another task may not have this cause.
     pub transient: bool,
     /// The sentence for the job's log.
     pub message: String,
 }
 
-/// ECS's names of errors, which begin a reason.
-const ERRORS: [&str; 13] = [
-    "CannotPullContainerError",
-    "CannotPullECRContainerError",
-    "CannotStartContainerError",
-    "CannotCreateContainerError",
-    "CannotStopContainerError",
-    "CannotInspectContainerError",
-    "CannotCreateVolumeError",
-    "ContainerRuntimeError",
-    "ContainerRuntimeTimeoutError",
-    "ResourceInitializationError",
-    "ResourceNotFoundException",
-    "InternalError",
-    "OutOfMemoryError",
+/// The kind of an error, by the name that ECS begins its text with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Pull,
+    Start,
+    OutOfMemory,
+    Resources,
+    /// Of AWS' own machinery, with what it could not do.
+    Aws(&'static str),
+    /// Comes after the cause: it happens to a container that is being stopped or looked at.
+    Consequence,
+}
+
+const KINDS: [(&str, Kind); 16] = [
+    ("cannotpullcontainererror", Kind::Pull),
+    ("cannotpullcontainer", Kind::Pull),
+    ("cannotpullecrcontainererror", Kind::Pull),
+    ("cannotpullimagemanifesterror", Kind::Pull),
+    ("cannotstartcontainererror", Kind::Start),
+    ("cannotcreatecontainererror", Kind::Start),
+    ("outofmemoryerror", Kind::OutOfMemory),
+    ("resourceinitializationerror", Kind::Resources),
+    ("resourcenotfoundexception", Kind::Resources),
+    ("cannotcreatevolumeerror", Kind::Aws("create a volume of the task")),
+    ("containerruntimeerror", Kind::Aws("run a container of the task")),
+    ("containerruntimetimeouterror", Kind::Aws("start or stop a container of the task in time")),
+    ("dockertimeouterror", Kind::Aws("start or stop a container of the task in time")),
+    ("internalerror", Kind::Aws("run the task")),
+    ("cannotstopcontainererror", Kind::Consequence),
+    ("cannotinspectcontainererror", Kind::Consequence),
 ];
 
-/// Reads the cause from how the task and its containers ended; `plan` is what the task was made of.
+/// Finds the cause in how the task and its containers ended; `plan` is the task's.
+///
+/// The root comes first: a container that never started hides no exit code of another that was stopped because of it,
+/// and a service counts only if nothing else explains the end, for the task goes on without it (aws.md §13).
 pub fn cause(stopped: &StoppedTask, plan: Option<&Plan>) -> Cause {
+    let images = images(plan);
+    by_stop_code(stopped)
+        .or_else(|| out_of_memory(stopped, plan, &images))
+        .or_else(|| by_reasons(stopped, plan, &images))
+        .or_else(|| own_exit(stopped, plan))
+        .or_else(|| service_reason(stopped, plan, &images))
+        .or_else(|| killed(stopped, plan).filter(|_| all_text(stopped).is_none()))
+        .unwrap_or_else(|| unknown(stopped))
+}
+
+impl Cause {
+    pub(super) fn new(reason: FailureReason, transient: bool, message: String) -> Cause {
+        Cause { reason, transient, message }
+    }
+
+    /// Another task may not have it.
+    pub(super) fn transient(reason: FailureReason, message: String) -> Cause {
+        Cause::new(reason, true, message)
+    }
+
+    /// Every other task would have it, too.
+    pub(super) fn permanent(reason: FailureReason, message: String) -> Cause {
+        Cause::new(reason, false, message)
+    }
+}
+
+/// The end of a sentence: what ECS wrote.
+pub(super) fn ecs_text(text: &str) -> String {
+    format!(" (ECS: {})", shown(text))
+}
+
+fn images(plan: Option<&Plan>) -> Vec<&str> {
+    let Some(plan) = plan else { return Vec::new() };
+    let services = plan.services.iter().map(|service| service.image.as_str());
+    services.chain([plan.build.image.as_str()]).collect()
+}
+
+fn by_stop_code(stopped: &StoppedTask) -> Option<Cause> {
     let code = stopped.stop_code.as_deref().unwrap_or_default();
-    let task_phrases = phrases(&stopped.stopped_reason, plan);
-    let words = readable(&stopped.stopped_reason);
-    if code == "SpotInterruption" || has(&task_phrases, "your spot task was interrupted") {
-        let message = "AWS took the spot capacity back before the job was done: retry it, add `retry: {when: \
-                       runner_system_failure}`, or use the tag `on-demand`";
-        return interrupted(message.to_owned());
-    }
-    let is_maintained = has(&task_phrases, "performing maintenance on the underlying infrastructure");
-    if is_maintained || matches!(code, "InfrastructureHealth" | "TerminationNotice") {
-        return interrupted(format!("AWS took the task's machine away: retry the job ({words})"));
-    }
-    if let Some((container, error, text)) = first_error(stopped) {
-        return error_cause(container, error, text, plan);
-    }
+    let reason = stopped.stopped_reason.as_str();
+    let ecs = if reason.is_empty() { String::new() } else { ecs_text(reason) };
+    let phrases = Phrases::read(reason, &[]);
+    // A person may write anything as the reason.
     if code == "UserInitiated" {
-        let message = format!("the task was stopped by someone with access to the AWS account ({words})");
-        return Cause { reason: FailureReason::RunnerSystemFailure, transient: false, message };
-    }
-    exit_cause(stopped, plan).unwrap_or_else(|| {
-        let words = if words.is_empty() { "AWS gave no reason".to_owned() } else { words };
-        Cause {
-            reason: FailureReason::RunnerSystemFailure,
-            transient: true,
-            message: format!("the task did not start ({words})"),
-        }
-    })
-}
-
-fn interrupted(message: String) -> Cause {
-    Cause { reason: FailureReason::RunnerInterrupted, transient: true, message }
-}
-
-/// The error that stopped the task: the one of an essential container, else the task's own. What a container that was
-/// only stopped with the others says comes after it.
-fn first_error(stopped: &StoppedTask) -> Option<(Option<&str>, &'static str, &str)> {
-    let essential = ["build", "helper"].into_iter().filter_map(|name| stopped.container(name));
-    let of = |container: &'_ StoppedContainer| -> Option<&'static str> { error_of(container.reason.as_deref()?) };
-    let found = essential.clone().find_map(|container| {
-        let error = of(container)?;
-        Some((Some(container.name.as_str()), error, container.reason.as_deref()?))
-    });
-    if found.is_some() {
-        return found;
-    }
-    if let Some(error) = error_of(&stopped.stopped_reason) {
-        return Some((None, error, &stopped.stopped_reason));
-    }
-    // A service does not stop its task. Its error is the cause only where no essential container has ended by itself.
-    let ended = essential.clone().any(|container| container.exit_code.is_some_and(|code| code != 143));
-    let mut services = stopped.containers.iter().filter(|container| container.name.starts_with("svc-"));
-    let service = services.find(|container| of(container).is_some()).filter(|_| !ended)?;
-    Some((Some(&service.name), of(service)?, service.reason.as_deref()?))
-}
-
-/// The name of an error at the beginning of a text, or behind another one's.
-fn error_of(text: &str) -> Option<&'static str> {
-    ERRORS
-        .into_iter()
-        .filter_map(|error| Some((text.find(&format!("{error}:")).or_else(|| (text == error).then_some(0))?, error)))
-        .min()
-        .map(|(_, error)| error)
-}
-
-fn error_cause(container: Option<&str>, error: &str, text: &str, plan: Option<&Plan>) -> Cause {
-    let place = place(container, plan);
-    let found = phrases(text, plan);
-    let words = readable(text);
-    let system = |transient, message: String| Cause { reason: FailureReason::RunnerSystemFailure, transient, message };
-    match error {
-        "CannotPullContainerError" | "CannotPullECRContainerError" => {
-            pull_failure(&image_of(container, plan), &found, &words)
-        }
-        "OutOfMemoryError" => out_of_memory(container, plan),
-        "CannotStartContainerError" | "CannotCreateContainerError" => {
-            start_failure(&place, &image_of(container.or(Some("build")), plan), &found, &words)
-        }
-        "ResourceInitializationError" => setup_failure(&found, &words),
-        "CannotCreateVolumeError" if has(&found, "no space left on device") => disk_full(&place),
-        "ResourceNotFoundException" => system(
-            false,
-            format!(
-                "AWS does not find something that the task needs; the owner of Mayfly's stack must look at it ({words})"
-            ),
-        ),
-        _ => system(true, format!("AWS could not run {place}; retry the job ({words})")),
-    }
-}
-
-/// A container for people.
-fn place(container: Option<&str>, plan: Option<&Plan>) -> String {
-    match container {
-        Some("build") => format!("the build container with {}", image_of(container, plan)),
-        Some("helper") => "Mayfly's helper container".into(),
-        Some(name) if name.starts_with("svc-") => format!("the service with {}", image_of(container, plan)),
-        _ => "the task".into(),
-    }
-}
-
-fn image_of(container: Option<&str>, plan: Option<&Plan>) -> String {
-    let service = |name: &str| name.strip_prefix("svc-")?.parse::<usize>().ok();
-    let image = plan.and_then(|plan| match container {
-        Some("build") => Some(plan.build.image.as_str()),
-        Some(name) => plan.services.get(service(name)?).map(|service| service.image.as_str()),
-        None => None,
-    });
-    match (image, container) {
-        (Some(image), _) => format!("the image `{image}`"),
-        (None, Some("helper")) => "the image of Mayfly's helper".into(),
-        (None, _) => "an image of the job".into(),
-    }
-}
-
-/// A container was killed for its memory.
-pub(super) fn out_of_memory(container: Option<&str>, plan: Option<&Plan>) -> Cause {
-    let memory = plan.map(|plan| plan.memory);
-    let limit = |mib: Option<u32>| mib.map(|mib| format!(" of {mib} MiB")).unwrap_or_default();
-    let message = match container {
-        Some("helper") => format!(
-            "Mayfly's helper, which fetches sources, caches and artifacts, needed more than its memory{}: raise it with \
-             the variable `KUBERNETES_HELPER_MEMORY_LIMIT`, for example `1Gi`",
-            limit(memory.map(|memory| memory.helper_mib))
-        ),
-        Some(name) if name.starts_with("svc-") => format!(
-            "{} needed more than its memory{}: ask for more with a `mem-` tag or `KUBERNETES_SERVICE_MEMORY_LIMIT`",
-            place(container, plan),
-            limit(memory.filter(|memory| memory.service_is_limit).map(|memory| memory.service_mib))
-        ),
-        _ => format!(
-            "the job's script needed more than its memory{}: ask for more with a `mem-` tag, for example `mem-8g`",
-            limit(memory.map(|memory| memory.build_mib))
-        ),
-    };
-    Cause { reason: FailureReason::RunnerSystemFailure, transient: false, message }
-}
-
-fn disk_full(place: &str) -> Cause {
-    let message = format!(
-        "the task's disk is full, so {place} could not start: ask for more with a `disk-` tag, for example `disk-50g`"
-    );
-    Cause { reason: FailureReason::RunnerSystemFailure, transient: false, message }
-}
-
-/// A container that was pulled and could not be started.
-fn start_failure(place: &str, image: &str, found: &str, words: &str) -> Cause {
-    let config = |message: String| Cause { reason: FailureReason::RunnerConfigurationError, transient: false, message };
-    let has = |phrases: &[&str]| phrases.iter().any(|phrase| has(found, phrase));
-    if has(&["no space left on device"]) {
-        return disk_full(place);
-    }
-    if has(&["exec format error"]) {
-        return config(format!("{place} is made for another processor: use the tag `arm64` or `amd64` ({words})"));
-    }
-    if has(&["executable file not found"]) && has(&["sh"]) {
-        return config(format!("{image} has no shell, and a job's script needs one: use an image that has `sh`"));
-    }
-    if has(&["executable file not found", "no such file or directory", "permission denied"]) {
-        return config(format!("{place} could not start its command; check `entrypoint:` and `command:` ({words})"));
-    }
-    if has(&["unable to find user", "no matching entries in passwd file", "unable to find group", "no users found"]) {
-        return config(format!(
-            "{place} does not have the user that the job asks for; check `image:docker:user` ({words})"
-        ));
-    }
-    let message = format!("{place} could not be started; retry the job ({words})");
-    Cause { reason: FailureReason::RunnerSystemFailure, transient: true, message }
-}
-
-/// The task could not be set up: network, secrets, logs.
-fn setup_failure(found: &str, words: &str) -> Cause {
-    let cause = |transient, message: String| Cause { reason: FailureReason::RunnerSystemFailure, transient, message };
-    let has = |phrases: &[&str]| phrases.iter().any(|phrase| has(found, phrase));
-    if has(&[
-        "insufficientfreeaddressesinsubnet",
-        "insufficient free addresses",
-        "not enough free addresses",
-        "no available ip addresses",
-    ]) {
         let message = format!(
-            "the task's subnet has no free address: retry the job later, or add subnets to the stack ({words})"
+            "the task was stopped by a call of StopTask, for example in the ECS console: retry the job, or ask who \
+             stopped it{ecs}"
         );
-        return cause(true, message);
+        return Some(Cause::permanent(RunnerSystemFailure, message));
     }
-    let is_secret = has(&["secrets or registry auth", "pull secrets", "secret", "registry auth"]);
-    let is_refused = has(&[
-        "accessdeniedexception",
-        "not authorized to perform",
-        "resourcenotfoundexception",
-        "can't find the specified secret",
-    ]);
-    if is_secret && is_refused {
-        let message = format!(
-            "a secret of the task cannot be read: the owner of Mayfly's stack must check the credentials in \
-             `[[images.registries]]` of fleet.toml and the stack's parameter `RegistrySecretArns` ({words})"
-        );
-        return cause(false, message);
+    if code == "SpotInterruption" || phrases.has(&["spotinterruptionerror", "your spot task was interrupted"]) {
+        let message = "AWS reclaimed the spot capacity that the task ran on: add `retry: 2` to the job so that GitLab runs \
+                       it again, or the tag `on-demand` for capacity that is not reclaimed";
+        return Some(Cause::transient(RunnerInterrupted, message.into()));
     }
-    if has(&["logger args", "cloudwatch log stream", "log group"]) && is_refused {
+    let interrupted = ["InfrastructureHealth", "TerminationNotice", "ServiceSchedulerInitiated"].contains(&code);
+    if interrupted || phrases.has(&["performing maintenance"]) {
         let message =
-            format!("the task's log cannot be written: the owner of Mayfly's stack must check its log group ({words})");
-        return cause(false, message);
+            format!("AWS took the task's machine out of service: retry the job, or add `retry: 2` to it{ecs}");
+        return Some(Cause::transient(RunnerInterrupted, message));
     }
-    if is_secret {
-        let message = format!(
-            "the task could not reach AWS to read its secrets: does its subnet have a route to the internet? ({words})"
-        );
-        return cause(true, message);
+    None
+}
+
+fn out_of_memory(stopped: &StoppedTask, plan: Option<&Plan>, images: &[&str]) -> Option<Cause> {
+    let ran_out = |text: &str| kind(&Phrases::read(text, images)) == Some(Kind::OutOfMemory);
+    let of_container = |container: &&StoppedContainer| container.reason.as_deref().is_some_and(ran_out);
+    let name = match ordered(stopped).find(of_container) {
+        Some(container) => Some(container.name.as_str()),
+        None if ran_out(&stopped.stopped_reason) => None,
+        None => return None,
+    };
+    let container = FailedContainer { name, plan };
+    let (limit, more) = container.memory();
+    let message = format!("{} used all of {limit} and was killed: {more}", container.title());
+    Some(Cause::permanent(RunnerSystemFailure, message))
+}
+
+/// Build, helper, services.
+fn ordered(stopped: &StoppedTask) -> impl Iterator<Item = &StoppedContainer> {
+    let others = stopped.containers.iter().filter(|container| ![BUILD, HELPER].contains(&container.name.as_str()));
+    [BUILD, HELPER].into_iter().filter_map(|name| stopped.container(name)).chain(others)
+}
+
+/// The cause in the reasons of the containers that the task cannot be without, and in its own; one that lasts before
+/// one that may pass.
+fn by_reasons(stopped: &StoppedTask, plan: Option<&Plan>, images: &[&str]) -> Option<Cause> {
+    let essential = ordered(stopped).filter(|container| [BUILD, HELPER].contains(&container.name.as_str()));
+    let mut causes: Vec<Cause> =
+        essential.filter_map(|c| by_reason(c.reason.as_deref()?, Some(&c.name), plan, images)).collect();
+    let of_task = by_reason(&stopped.stopped_reason, blamed(stopped, plan), plan, images);
+    causes.extend(of_task);
+    let lasting = causes.iter().position(|cause| !cause.transient).unwrap_or(0);
+    (!causes.is_empty()).then(|| causes.swap_remove(lasting))
+}
+
+/// The cause that a service which never started gives.
+fn service_reason(stopped: &StoppedTask, plan: Option<&Plan>, images: &[&str]) -> Option<Cause> {
+    let services = ordered(stopped).filter(|container| ![BUILD, HELPER].contains(&container.name.as_str()));
+    let mut causes = services.filter_map(|c| by_reason(c.reason.as_deref()?, Some(&c.name), plan, images));
+    causes.next()
+}
+
+/// The container that the task's own reason is about: the one with the same reason, or with an image that it names.
+fn blamed<'a>(stopped: &'a StoppedTask, plan: Option<&Plan>) -> Option<&'a str> {
+    let text = &stopped.stopped_reason;
+    let named = |reason: &String| !reason.is_empty() && text.contains(reason.as_str());
+    let same = ordered(stopped).find(|container| container.reason.as_ref().is_some_and(named));
+    let image_length = |container: &&StoppedContainer| {
+        let image = FailedContainer { name: Some(&container.name), plan }.job_image()?;
+        text.contains(image).then_some(image.len())
+    };
+    let quoted = || ordered(stopped).filter(|c| image_length(c).is_some()).max_by_key(image_length);
+    same.or_else(quoted).map(|container| container.name.as_str())
+}
+
+fn by_reason(text: &str, name: Option<&str>, plan: Option<&Plan>, images: &[&str]) -> Option<Cause> {
+    let phrases = Phrases::read(text, images);
+    let container = FailedContainer { name, plan };
+    match kind(&phrases) {
+        Some(Kind::Pull) => Some(pull_failure(&phrases, text, container)),
+        Some(Kind::Start) => Some(start_failure(&phrases, text, container)),
+        Some(Kind::Aws(_) | Kind::Resources) if phrases.has(&DISK_FULL) => {
+            Some(disk_full(RunnerSystemFailure, text, container))
+        }
+        Some(Kind::Aws(what)) => {
+            let message = format!(
+                "Fargate could not {what}, at {}: retry the job; if it happens again, the owner of this runner can ask AWS \
+                 Support{}",
+                container.title(),
+                ecs_text(text)
+            );
+            Some(Cause::transient(RunnerSystemFailure, message))
+        }
+        Some(Kind::Resources) => Some(resource_failure(&phrases, text).unwrap_or_else(|| not_set_up(&phrases, text))),
+        Some(Kind::OutOfMemory | Kind::Consequence) => None,
+        None => resource_failure(&phrases, text),
     }
-    // One task in a hundred, by bad luck (aws.md §13).
-    cause(true, format!("AWS could not set the task up; retry the job ({words})"))
+}
+
+fn not_set_up(phrases: &Phrases, text: &str) -> Cause {
+    let ecs = ecs_text(text);
+    if phrases.has(&["resourcenotfoundexception"]) {
+        let message = format!("AWS does not find what the task needs: the owner of this runner has to create it{ecs}");
+        return Cause::permanent(RunnerConfigurationError, message);
+    }
+    let message = format!(
+        "AWS could not prepare the task: retry the job; if it happens again, show this text to the owner of this \
+         runner{ecs}"
+    );
+    Cause::transient(RunnerSystemFailure, message)
+}
+
+/// The kind of error that the text names first.
+fn kind(phrases: &Phrases) -> Option<Kind> {
+    let found = KINDS.iter().filter_map(|(name, kind)| Some((phrases.position(name)?, *kind)));
+    found.min_by_key(|(at, _)| *at).map(|(_, kind)| kind)
+}
+
+/// A reason that this version does not know: another task may fare better, and the text is shown.
+fn unknown(stopped: &StoppedTask) -> Cause {
+    let text = all_text(stopped).unwrap_or_else(|| "no reason given".into());
+    let message = format!(
+        "the task ended before the job was done: retry the job; if it happens again, show this text to the owner of this \
+         runner{}",
+        ecs_text(&text)
+    );
+    Cause::transient(RunnerSystemFailure, message)
+}
+
+/// All that ECS wrote, for people; `None` if it wrote only that a container ended.
+fn all_text(stopped: &StoppedTask) -> Option<String> {
+    let says_nothing = ["", "Essential container in task exited", "Task failed to start"];
+    let task = Some(stopped.stopped_reason.clone()).filter(|text| !says_nothing.contains(&text.as_str()));
+    let containers = ordered(stopped).filter_map(|container| {
+        let reason = container.reason.as_deref().filter(|reason| !reason.is_empty())?;
+        (!stopped.stopped_reason.contains(reason)).then(|| format!("{}: {reason}", container.name))
+    });
+    let texts: Vec<String> = task.into_iter().chain(containers).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }

@@ -3,11 +3,14 @@
 mod cause;
 #[cfg(test)]
 mod cause_tests;
-mod exits;
+mod exit_codes;
+mod failed_container;
+mod phrases;
 mod pull;
+mod resources;
 #[expect(clippy::module_inception, reason = "settling is what this module does")]
 mod settle;
-mod words;
+mod start;
 
 pub use cause::{Cause, cause};
 pub use settle::{MOST_TASKS, Settlement, settle, settle_missing};

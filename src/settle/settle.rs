@@ -44,7 +44,7 @@ pub fn settle(record: &Record, attempt: u32, stopped: &StoppedTask, now: Timesta
 
 /// Decides what it means that ECS has not known the record's current task for long.
 pub fn settle_missing(record: &Record, now: Timestamp) -> Settlement {
-    let message = "the task is gone, and ECS does not know it any more".to_owned();
+    let message = "ECS no longer has the task, and did not report how it ended: retry the job".to_owned();
     let cause = Cause { reason: FailureReason::RunnerSystemFailure, transient: true, message };
     match record.phase {
         Phase::Opened => Settlement::Say(failed(cause)),

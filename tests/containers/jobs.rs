@@ -93,7 +93,7 @@ missing: {image: 'localhost:1/missing:1', script: [echo never]}
     let jobs = jobs_with(settings, pipeline).await;
 
     jobs["empty"].failed("runner_configuration_error").says(&["has no shell"]);
-    jobs["missing"].never_says(&["never\n"]).says(&["could not be pulled"]);
+    jobs["missing"].never_says(&["never\n"]).says(&["the image `localhost:1/missing:1` of the `build` container"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -179,7 +179,7 @@ job:
     in_time(job.finished()).await;
 
     let ended = Ended::of(&job);
-    ended.failed("runner_system_failure").says(&["the helper container ended with exit code 137"]);
+    ended.failed("runner_system_failure").says(&["the `helper` container ended with exit code 137"]);
     ended.never_says(&["O never"]);
     assert_eq!(job.finishes(), 1);
     story.end().await;

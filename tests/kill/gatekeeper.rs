@@ -96,9 +96,8 @@ impl Gatekeeper {
             async move {
                 let pause = keeper.lock().pause.clone().filter(|_| verdict == Verdict::Cut);
                 let Some((clock, pause)) = pause else { return verdict };
-                keeper.lock().paused = true;
+                let _paused = Paused::begin(&keeper);
                 clock.sleep(pause).await;
-                keeper.lock().paused = false;
                 Verdict::Pass
             }
             .boxed()
@@ -123,6 +122,22 @@ impl Gatekeeper {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is held up, until it goes on or its sender no longer waits for it.
+struct Paused(Gatekeeper);
+
+impl Paused {
+    fn begin(keeper: &Gatekeeper) -> Paused {
+        keeper.lock().paused = true;
+        Paused(keeper.clone())
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.lock().paused = false;
     }
 }
 

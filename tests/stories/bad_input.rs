@@ -57,7 +57,7 @@ async fn an_image_without_a_shell_is_named_as_the_reason() {
     let job = story.run_job().await;
 
     assert_eq!(job.failure_reason().as_deref(), Some("runner_configuration_error"), "{}", trace(&job));
-    assert!(trace(&job).contains("the image `busybox:latest` has no shell"), "{}", trace(&job));
+    assert!(trace(&job).contains("an image of the task has no shell"), "{}", trace(&job));
     assert_eq!(story.sandbox.ecs.tasks().len(), 1);
     story.end().await;
 }

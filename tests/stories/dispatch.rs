@@ -62,7 +62,11 @@ async fn a_task_that_dies_before_the_job_began_is_started_three_times_and_then_s
     let job = story.run_job().await;
 
     assert_eq!((job.status().as_str(), job.failure_reason().as_deref()), ("failed", Some("runner_system_failure")));
-    assert!(trace(&job).contains("the helper container ended with exit code 70"), "{}", trace(&job));
+    assert!(
+        trace(&job).contains("the helper could not fetch Mayfly's agent from the broker (exit code 70)"),
+        "{}",
+        trace(&job)
+    );
     assert_eq!(story.sandbox.ecs.tasks().len(), 3);
     assert_eq!(job.finishes(), 1);
     story.end().await;

@@ -51,7 +51,7 @@ async fn a_killed_helper_fails_the_job_with_what_happened() {
         ("failed", Some("runner_system_failure")),
         "{log}"
     );
-    assert!(log.contains("the helper container ended with exit code 137 (killed) before the job was done"), "{log}");
+    assert!(log.contains("the `helper` container ended with exit code 137 (killed) before the job was done"), "{log}");
     assert!(log.contains("begun"), "{log}");
     assert_eq!((job.finishes(), story.sandbox.ecs.tasks().len()), (1, 1));
     story.end().await;

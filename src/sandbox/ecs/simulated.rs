@@ -63,21 +63,26 @@ impl SimulatedTask {
 /// How a simulated task ended.
 #[derive(Clone, Debug, Default)]
 pub struct Ending {
-    exits: BTreeMap<String, (i64, Option<String>)>,
+    exits: BTreeMap<String, (Option<i64>, Option<String>)>,
     cause: Option<(&'static str, String)>,
 }
 
 impl Ending {
     /// These containers exited so; the others were stopped by SIGTERM.
     pub fn exited<'a>(codes: impl IntoIterator<Item = (&'a str, i64)>) -> Ending {
-        let exits = codes.into_iter().map(|(name, code)| (name.to_owned(), (code, None))).collect();
+        let exits = codes.into_iter().map(|(name, code)| (name.to_owned(), (Some(code), None))).collect();
         Ending { exits, cause: None }
     }
 
     /// The kernel killed this container for its memory (aws.md §2.7).
     pub fn out_of_memory(container: &str) -> Ending {
         let reason = "OutOfMemoryError: Container killed due to memory usage".to_owned();
-        Ending { exits: [(container.to_owned(), (137, Some(reason)))].into(), cause: None }
+        Ending { exits: [(container.to_owned(), (Some(137), Some(reason)))].into(), cause: None }
+    }
+
+    /// This container never started, for `reason`; the others were stopped by SIGTERM.
+    pub fn not_started(container: &str, reason: &str) -> Ending {
+        Ending { exits: [(container.to_owned(), (None, Some(reason.to_owned())))].into(), cause: None }
     }
 
     /// Nothing ever ran.
@@ -154,9 +159,9 @@ fn end_all(shared: &Shared, arn: &str, ending: Option<&Ending>) {
     let now = shared.now();
     shared.note(arn, |task| {
         for container in task.containers.iter_mut().filter(|container| container.reason.is_none()) {
-            let others = (if ending.is_some() { 143 } else { 137 }, None);
+            let others = (Some(if ending.is_some() { 143 } else { 137 }), None);
             let (code, reason) = ending.and_then(|ending| ending.exits.get(&container.name)).cloned().unwrap_or(others);
-            container.exit_code = Some(code);
+            container.exit_code = code;
             container.reason = reason;
             container.finished_at = Some(now);
             container.last_status = "STOPPED";
