@@ -53,3 +53,18 @@ async fn two_hundred_jobs_in_five_stages_keep_four_places_busy() {
     println!("200 jobs in 5 stages, 4 at a time: {took:.1?}");
     story.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_stages_of_one_job_each_follow_each_other_without_a_pause() {
+    let settings = Settings { agent: Some(agent()), ticks: false, ..Settings::default() };
+    let story = Story::start_with(settings, &pipeline(10, 1)).await;
+
+    let took = succeeds_within(&story, Duration::from_secs(120)).await;
+
+    println!("ten stages of one trivial job each: {took:.1?}");
+    // A poll that had to wait would have been sent as a message.
+    let delayed = story.sandbox.deployment.queue().ever_sent();
+    let delayed = delayed.iter().filter(|body| body.contains("\"event\":\"poll\"") && body.contains("\"in_vain\":0"));
+    assert_eq!(delayed.count(), 0);
+    story.end().await;
+}

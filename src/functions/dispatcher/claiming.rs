@@ -167,7 +167,7 @@ impl Dispatcher {
 
 impl<'a> Work<'a> {
     /// Begins the polls that are wanted, as far as their pace allows.
-    pub(super) fn start_polls(&mut self) -> Result<(), DispatchError> {
+    pub(super) fn start_polls(&mut self) {
         let now = self.dispatcher.now();
         // A poll that runs may have asked before the wish: it is followed by another.
         let begin = self.wanted_polls.keys().filter(|runner| !self.polls.contains_key(*runner));
@@ -180,11 +180,11 @@ impl<'a> Work<'a> {
             }
             let spacing = self.dispatcher.poll_spacing;
             match self.lock.with(|lease| lease.poll_pace(&name).start(spacing, now)) {
-                PollStart::Now => {
-                    if let Some(client) = self.dispatcher.runner_client(runner)? {
-                        self.polls.insert(name, Poll::new(client, wanted.in_vain));
-                    }
-                }
+                PollStart::Now => match self.dispatcher.runner_client(runner) {
+                    Ok(Some(client)) => drop(self.polls.insert(name, Poll::new(client, wanted.in_vain))),
+                    Ok(None) => {}
+                    Err(error) => error!(runner.name = %name, error = %error, "runner `{name}` cannot be polled"),
+                },
                 PollStart::OnItsWay => {}
                 PollStart::At(at) => {
                     let event = Event::Poll { runner: name, in_vain: wanted.in_vain };
@@ -192,7 +192,6 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Begins as many claims as can be launched.

@@ -52,22 +52,27 @@ impl Dispatcher {
                     continue;
                 }
             };
-            if is_orphaned || self.has_uncounted_runners(&lock) {
-                self.recover(&lock).await?;
-            }
             let listing = wants.listing.take();
             let mut work = Work::new(self, &lock, batch, std::mem::take(&mut left));
+            let worked = async {
+                if is_orphaned || self.has_uncounted_runners(&lock) {
+                    self.recover(&lock).await?;
+                }
+                work.run(wants, wanted).await
+            };
             // Renewing ends with the work; the work is never cut, for a claim may be on its way.
-            tokio::select! {
+            let worked = tokio::select! {
                 biased;
-                result = work.run(wants, wanted) => result?,
+                worked = worked => worked,
                 never = lock.renew() => match never {},
-            }
+            };
             let (fulfilled, next) = work.finish();
             if let Some(at) = next {
                 self.wake_at(&lock, at, batch).await;
             }
+            // Also after an error: nobody should have to wait until the lease expires.
             lock.release().await?;
+            worked?;
             left.clear();
             let deleted = join_all(fulfilled.iter().map(|key| self.ledger.fulfilled(key))).await;
             deleted.into_iter().collect::<Result<(), LedgerError>>()?;

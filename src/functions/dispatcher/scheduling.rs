@@ -46,11 +46,7 @@ impl<'a> Work<'a> {
             Ok(Prepared::Ready(draft)) => {
                 let record = draft.record.value();
                 let (class, cpu_units) = next_class(record);
-                self.lock.with(|lease| {
-                    if let Some(waiting) = lease.waiting.get_mut(&job) {
-                        (waiting.class, waiting.cpu_units) = (Some(class), cpu_units);
-                    }
-                });
+                self.lock.with(|lease| lease.waiting.planned(&job, class, cpu_units, record.claimed_at));
                 self.drafts.insert(job, draft);
             }
             Ok(Prepared::Done) => self.lock.with(|lease| lease.waiting.remove(&job)),

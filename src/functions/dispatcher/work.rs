@@ -111,7 +111,7 @@ impl<'a> Work<'a> {
         let mut wishes = self.look_for_wishes();
         let mut others_may_want = true;
         loop {
-            self.start_polls()?;
+            self.start_polls();
             self.start_claims();
             self.next_launch = self.start_launches();
             self.send().await;

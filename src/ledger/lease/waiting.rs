@@ -75,6 +75,13 @@ impl Waiting {
         true
     }
 
+    /// Notes where a planned job goes, its size, and when it was claimed: who wanted its launch may not have known.
+    pub fn planned(&mut self, job: &JobKey, class: Class, cpu_units: u32, claimed_at: Timestamp) {
+        let Some(place) = self.0.iter().position(|waiting| waiting.job == *job) else { return };
+        let waiting = self.0.remove(place);
+        self.add(WaitingJob { class: Some(class), cpu_units, claimed_at, ..waiting });
+    }
+
     /// Removes a job, because it has a task or has ended.
     pub fn remove(&mut self, job: &JobKey) {
         self.0.retain(|waiting| waiting.job != *job);
@@ -99,6 +106,9 @@ mod tests {
         assert!(waiting.add(WaitingJob::claimed(key(1), at(10))));
         assert!(!waiting.add(WaitingJob::claimed(key(1), at(30))));
         assert_eq!(waiting.iter().map(|w| w.job.id).collect::<Vec<_>>(), [1, 2]);
+        let class = Class { spot: false, arch: Default::default() };
+        waiting.planned(&key(2), class, 1024, at(5));
+        assert_eq!(waiting.iter().map(|w| (w.job.id, w.cpu_units)).collect::<Vec<_>>(), [(2, 1024), (1, 0)]);
         waiting.remove(&key(1));
         assert_eq!(waiting.jobs(), BTreeSet::from([key(2)]));
     }
