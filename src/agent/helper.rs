@@ -16,7 +16,6 @@ use crate::ledger::keys::proof;
 use crate::ledger::wire::{OpenAnswer, OpenRequest};
 
 use super::broker_client::{BrokerClient, BrokerError};
-use super::exit::HelperExit;
 use super::flow::Flow;
 use super::link::{Link, Listener};
 use super::secrets_pipe::LaunchSecrets;
@@ -26,6 +25,7 @@ use super::summary::{Figures, Sampler};
 use super::timeouts::Timeouts;
 use super::trace::{Finished, Trace, TraceSettings};
 use super::tree::adopt_orphans;
+use crate::ledger::wire::HelperExit;
 
 /// So long the image of the job may need until its first process is there.
 const BUILD_PATIENCE: Duration = Duration::from_secs(10 * 60);

@@ -13,7 +13,6 @@ mod cache_stage_tests;
 mod child;
 pub mod context;
 mod durations;
-pub mod exit;
 mod file_variables;
 mod flow;
 mod frames;

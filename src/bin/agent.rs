@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use mayfly::agent::build::{BuildSettings, build};
-use mayfly::agent::exit::HelperExit;
 use mayfly::agent::helper::{HelperSettings, helper};
 use mayfly::agent::secrets_pipe::{FROM_PIPE, LaunchSecrets};
+use mayfly::ledger::wire::HelperExit;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 

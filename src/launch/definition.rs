@@ -7,12 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::config::Fleet;
-use crate::plan::{Arch, Plan};
-
-/// The container for sources, cache, artifacts, trace and outcome.
-pub const HELPER: &str = "helper";
-/// The container with the job's image.
-pub const BUILD: &str = "build";
+use crate::plan::{Arch, BUILD, HELPER, Plan, service_name};
 
 /// A task definition in our words; whatever stands here is part of the hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,11 +75,6 @@ const AWAIT_AGENT: &str = r#"trap 'exit 0' TERM
 until [ -x "$MAYFLY_AGENT_DIR/agent" ]; do sleep 0.1 2>/dev/null || sleep 1; done
 exec "$MAYFLY_AGENT_DIR/agent" build
 "#;
-
-/// The name of service number `index`, counted from 0.
-pub fn service_name(index: usize) -> String {
-    format!("svc-{index}")
-}
 
 /// The task definition that `plan` needs in `fleet`.
 pub fn definition(plan: &Plan, fleet: &Fleet) -> Definition {

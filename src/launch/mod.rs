@@ -9,7 +9,8 @@ mod run_task;
 #[cfg(feature = "aws")]
 mod sdk_definition;
 
-pub use definition::{BUILD, ContainerDefinition, Definition, HELPER, definition, service_name};
+pub use crate::plan::{BUILD, HELPER, service_name};
+pub use definition::{ContainerDefinition, Definition, definition};
 #[cfg(feature = "aws")]
 pub use ecs::{Described, Ecs, EcsError, Launched, RefusalKind};
 pub use run_task::{ContainerOverride, LaunchFacts, RunTask, run_task};

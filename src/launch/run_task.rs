@@ -5,9 +5,7 @@ use url::Url;
 
 use crate::config::Fleet;
 use crate::ledger::JobKey;
-use crate::plan::Plan;
-
-use super::definition::{BUILD, HELPER, service_name};
+use crate::plan::{BUILD, HELPER, Plan, service_name};
 
 /// A `RunTask` call, whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

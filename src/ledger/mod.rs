@@ -7,6 +7,7 @@ pub mod keys;
 pub mod wire;
 
 mod grant;
+mod helper_exit;
 mod job_key;
 mod lease;
 #[cfg(feature = "aws")]

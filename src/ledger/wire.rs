@@ -1,5 +1,7 @@
 //! Owns what the helper and the broker say to each other.
 
+pub use super::helper_exit::HelperExit;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

@@ -3,6 +3,7 @@
 mod allowed;
 mod ask;
 mod container;
+mod container_names;
 mod environment;
 mod fit;
 mod host_socket;
@@ -22,6 +23,7 @@ mod size;
 pub use allowed::Disallowed;
 pub use ask::{Ask, AskError, ask};
 pub use container::{BuildPlan, ContainerError, ServicePlan};
+pub use container_names::{BUILD, HELPER, service_name};
 pub use environment::{EnvironmentError, service_environment};
 pub use fit::{Advice, Peaks, advice, size_labels};
 pub use labels::{LabelError, Labels, VOCABULARY, nearest_label};

@@ -1,9 +1,9 @@
 //! Finds why a task stopped, from ECS' stop code, reasons and exit codes (aws.md §2.7).
 
 use crate::gitlab::FailureReason::{self, RunnerConfigurationError, RunnerInterrupted, RunnerSystemFailure};
-use crate::launch::{BUILD, HELPER};
 use crate::ledger::{StoppedContainer, StoppedTask};
 use crate::plan::Plan;
+use crate::plan::{BUILD, HELPER};
 
 use super::exit_codes::{killed, own_exit};
 use super::failed_container::FailedContainer;

@@ -1,10 +1,10 @@
 //! What the exit codes of the helper and build containers mean when ECS gives no other reason.
 
-use crate::agent::exit::HelperExit;
 use crate::gitlab::FailureReason::{RunnerConfigurationError, RunnerSystemFailure};
-use crate::launch::{BUILD, HELPER};
 use crate::ledger::StoppedTask;
+use crate::ledger::wire::HelperExit;
 use crate::plan::Plan;
+use crate::plan::{BUILD, HELPER};
 
 use super::cause::Cause;
 use super::failed_container::FailedContainer;

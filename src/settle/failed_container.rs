@@ -1,7 +1,7 @@
 //! Names a container of a task for the job's author: what it is for, its image, and where both are set.
 
-use crate::launch::{BUILD, HELPER, service_name};
 use crate::plan::{Arch, Plan, ServicePlan, nearest_label};
+use crate::plan::{BUILD, HELPER, service_name};
 
 /// A container of a stopped task, or the task as a whole where ECS does not name one.
 #[derive(Clone, Copy)]

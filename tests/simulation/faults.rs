@@ -160,6 +160,9 @@ fn judge(job: &JobHandle, deed: &Deed) -> Verdicts {
     if status == "failed" && reason == "no_updates_running" && deed.tasks == 0 {
         return Verdicts::LostClaim;
     }
+    if reason == "no_updates_running" {
+        return wrong("nobody reported its end");
+    }
     match (deed.outcome, status.as_str()) {
         (Some("success"), "success") | (Some("failed"), "failed") => Verdicts::Right,
         // No helper ever had it, and the log says why.
