@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{error, warn};
 
 use crate::functions::{Event, Later};
-use crate::ledger::{ClaimFacts, JobKey, LedgerError, Record, Stored, Waiting, WaitingJob, Wish};
+use crate::ledger::{ClaimFacts, JobKey, Lease, LedgerError, Record, Stored, Waiting, WaitingJob, Wish};
 
 use super::error::DispatchError;
 use super::lease_lock::{LeaseLock, Lock};
@@ -40,18 +40,23 @@ impl Dispatcher {
         // Wishes in the ledger that say the same as `wants`.
         let mut left: Vec<String> = Vec::new();
         loop {
-            let (lock, is_orphaned) = match LeaseLock::take(self, batch.deadline).await? {
-                Lock::Clean(lock) => (lock, false),
-                Lock::Orphaned(lock) => (lock, true),
-                Lock::Held if !left.is_empty() || wants.wishes().is_empty() => return Ok(()),
-                Lock::Held => {
-                    let wishes = wants.wishes();
-                    let written = join_all(wishes.iter().map(|wish| self.ledger.wish(wish))).await;
-                    left = written.into_iter().collect::<Result<_, _>>()?;
-                    // The holder may have looked for wishes for the last time before these were there.
-                    continue;
-                }
-            };
+            let (lock, is_orphaned) =
+                match LeaseLock::take(self, batch.deadline, |lease| self.meets(&wants, lease)).await? {
+                    Lock::Clean(lock) => (lock, false),
+                    Lock::Orphaned(lock) => (lock, true),
+                    Lock::NotNeeded => {
+                        let deleted = join_all(left.iter().map(|key| self.ledger.fulfilled(key))).await;
+                        return Ok(deleted.into_iter().collect::<Result<(), LedgerError>>()?);
+                    }
+                    Lock::Held if !left.is_empty() || wants.wishes().is_empty() => return Ok(()),
+                    Lock::Held => {
+                        let wishes = wants.wishes();
+                        let written = join_all(wishes.iter().map(|wish| self.ledger.wish(wish))).await;
+                        left = written.into_iter().collect::<Result<_, _>>()?;
+                        // The holder may have looked for wishes for the last time before these were there.
+                        continue;
+                    }
+                };
             let listing = wants.listing.take();
             let mut work = Work::new(self, &lock, batch, std::mem::take(&mut left));
             let worked = async {
@@ -100,11 +105,24 @@ impl Dispatcher {
         }
     }
 
+    /// Whether all that is wanted are polls for jobs that were just claimed.
+    fn meets(&self, wants: &Wants, lease: &Lease) -> bool {
+        let wishes = wants.wishes();
+        let is_met = |wish: &Wish| match wish {
+            Wish::Poll { runner, job: Some(job), .. } => {
+                let job = self.fleet.runner(runner).map(|runner| JobKey::new(&runner.url, *job));
+                job.is_some_and(|job| lease.is_recent(&job))
+            }
+            _ => false,
+        };
+        !wants.wake && wants.listing.is_none() && !wishes.is_empty() && wishes.iter().all(is_met)
+    }
+
     /// Whether a wish is for a job that was just claimed.
     fn is_met(&self, wish: &Wish, lock: &LeaseLock<'_>) -> bool {
-        let Wish::Poll { runner, job: Some(job), .. } = wish else { return false };
-        let job = self.fleet.runner(runner).map(|runner| JobKey::new(&runner.url, *job));
-        job.is_some_and(|job| lock.with(|lease| lease.is_recent(&job)))
+        let mut wants = Wants::default();
+        wants.add_wish(wish.clone());
+        lock.with(|lease| self.meets(&wants, lease))
     }
 
     /// Sends the message that resumes the work, unless one is on its way that comes no later.

@@ -42,11 +42,17 @@ pub(super) enum Lock<'a> {
     Clean(LeaseLock<'a>),
     /// Another invocation holds it.
     Held,
+    /// It is free, and what was wanted is done.
+    NotNeeded,
 }
 
 impl<'a> LeaseLock<'a> {
-    /// Takes the lease if it is free.
-    pub(super) async fn take(dispatcher: &'a Dispatcher, deadline: Timestamp) -> Result<Lock<'a>, LedgerError> {
+    /// Takes the lease if it is free and what it says does not meet what is wanted.
+    pub(super) async fn take(
+        dispatcher: &'a Dispatcher,
+        deadline: Timestamp,
+        is_met: impl Fn(&Lease) -> bool,
+    ) -> Result<Lock<'a>, LedgerError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let mut backoff = Backoff::new(TRIES, Duration::from_millis(10), Duration::from_millis(200));
         loop {
@@ -56,6 +62,9 @@ impl<'a> LeaseLock<'a> {
             let taken = lease.take(&id, now);
             if taken == Taken::Held {
                 return Ok(Lock::Held);
+            }
+            if is_met(&lease) {
+                return Ok(Lock::NotNeeded);
             }
             let limits = dispatcher.fleet.runners.iter().map(|runner| (runner.name.clone(), runner.limit.is_some()));
             lease.keep_runners(&limits.collect());
